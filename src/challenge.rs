@@ -1,0 +1,1 @@
+//! A quote and a resource become the 402 answer.

@@ -1,0 +1,389 @@
+//! The configuration after it was checked: every value is valid, every name it mentions exists.
+//!
+//! Nothing here is text that still needs interpreting. `app` takes [`Settings`] apart and hands
+//! each part of the wall its own piece.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::chain::{Asset, Network, PayTo};
+use crate::money::{AtomicAmount, Decimals, PriceText};
+use crate::settlement::SettleWhen;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `[server]`.
+    pub server: ServerSettings,
+    /// `[[listen]]`, at least one.
+    pub listeners: Vec<ListenSettings>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[ledger]`.
+    pub ledger: LedgerSettings,
+    /// `[facilitator.NAME]`.
+    pub facilitators: BTreeMap<Arc<str>, FacilitatorSettings>,
+    /// `[accept.NAME]`.
+    pub accepts: BTreeMap<Arc<str>, AcceptSettings>,
+    /// `[upstream.NAME]`.
+    pub upstreams: BTreeMap<Arc<str>, UpstreamSettings>,
+    /// `[[rule]]`, in file order.
+    pub rules: Vec<RuleSettings>,
+    /// `unmatched`.
+    pub unmatched: Unmatched,
+    /// `[cors]`.
+    pub cors: CorsSettings,
+}
+
+/// `[server]`: what is true of the whole wall.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// `public_origin`: scheme, host and port that clients use, without a trailing slash.
+    pub public_origin: Arc<str>,
+    /// `service_name`: 1 to 32 printable ASCII characters, shown in challenges.
+    pub service_name: Option<Arc<str>>,
+    /// `worker_threads`: 1 to 1024; default: the number of cores.
+    pub worker_threads: usize,
+    /// `work_stealing`: default true.
+    pub work_stealing: bool,
+    /// `shutdown_grace_s`: how long requests in flight may finish; default 30.
+    pub shutdown_grace: Duration,
+    /// `trusted_proxies`: whose `Forwarded` and `X-Forwarded-*` are believed; default none.
+    pub trusted_proxies: Vec<IpRange>,
+    /// `admin`: address of health, readiness and metrics; default `127.0.0.1:8086`, `"off"` for none.
+    pub admin: Option<SocketAddr>,
+    /// `ca_file`: PEM bundle to verify upstreams and facilitators with; default: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// One address range in CIDR notation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IpRange {
+    /// Network address.
+    pub address: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+}
+
+impl IpRange {
+    /// Whether `ip` lies in the range. IPv4-mapped IPv6 addresses count as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let mask = u32::MAX
+                    .checked_shl(32_u32.saturating_sub(self.prefix.into()))
+                    .unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let mask = u128::MAX
+                    .checked_shl(128_u32.saturating_sub(self.prefix.into()))
+                    .unwrap_or(0);
+                net.to_bits() & mask == ip.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// `[[listen]]`: one listening socket.
+#[derive(Clone, Debug)]
+pub struct ListenSettings {
+    /// `address`: IP and port.
+    pub address: SocketAddr,
+    /// `h2c`: HTTP/2 without TLS by prior knowledge; default false.
+    pub h2c: bool,
+    /// `tls_cert` and `tls_key`: PEM files; HTTP/2 is offered through ALPN.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Certificate chain and private key, both PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Chain, leaf first.
+    pub cert: PathBuf,
+    /// Key.
+    pub key: PathBuf,
+}
+
+/// `[limits]`: everything that strangers can make grow.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `request_body_bytes_max`: default 10 MiB; a rule may say otherwise.
+    pub request_body_bytes_max: u64,
+    /// `payment_header_bytes_max`: default 16 KiB.
+    pub payment_header_bytes_max: usize,
+    /// `target_bytes_max`: path and query; default 8 KiB.
+    pub target_bytes_max: usize,
+    /// `unverified_proofs_max`: proofs in verification at once, over all clients; default 1024.
+    pub unverified_proofs_max: usize,
+    /// `verdict_cache_entries_max`: default 100000.
+    pub verdict_cache_entries_max: u64,
+    /// `kept_response_bytes_max`: default 256 KiB; a rule may say otherwise; 0 keeps nothing.
+    pub kept_response_bytes_max: u64,
+    /// `kept_responses_bytes_max`: memory for all kept responses; default 64 MiB.
+    pub kept_responses_bytes_max: u64,
+    /// `retry_window_s`: how long after delivery the kept response answers a retry; default 60.
+    pub retry_window: Duration,
+    /// `duplicate_wait_ms`: how long a copy of a request in flight waits for its answer; default 10000.
+    pub duplicate_wait: Duration,
+}
+
+/// `[ledger]`.
+#[derive(Clone, Debug)]
+pub struct LedgerSettings {
+    /// `path`: the SQLite file; default `farewall.db` beside the configuration file.
+    pub path: PathBuf,
+}
+
+/// `[facilitator.NAME]`.
+#[derive(Clone)]
+pub struct FacilitatorSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `url`: base URL, without trailing slash; `/verify`, `/settle`, `/supported` are appended.
+    pub url: String,
+    /// `sandbox = true`: test networks only; mainnet offers through it are an error.
+    pub sandbox: bool,
+    /// `connect_timeout_ms`: default 3000.
+    pub connect_timeout: Duration,
+    /// `verify_timeout_ms`: default 10000.
+    pub verify_timeout: Duration,
+    /// `settle_timeout_ms`: default 60000. When it ends the outcome is unknown, not failed.
+    pub settle_timeout: Duration,
+    /// `calls_max`: calls under way at once; default 256.
+    pub calls_max: usize,
+    /// `answer_bytes_max`: default 64 KiB.
+    pub answer_bytes_max: usize,
+    /// `headers`, `verify_headers`, `settle_headers`, `supported_headers`: sent to that endpoint only.
+    pub headers: EndpointHeaders,
+    /// `supported_cache`: file that keeps the last `/supported`; default beside the ledger.
+    pub supported_cache: PathBuf,
+}
+
+/// Headers by endpoint: name and value. Values are secrets.
+#[derive(Clone, Default)]
+pub struct EndpointHeaders {
+    /// For `/verify`.
+    pub verify: Vec<(String, String)>,
+    /// For `/settle`.
+    pub settle: Vec<(String, String)>,
+    /// For `/supported`.
+    pub supported: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for FacilitatorSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Header values and URL credentials are secrets.
+        f.debug_struct("FacilitatorSettings")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `[accept.NAME]`: one way of being paid.
+#[derive(Clone, Debug)]
+pub struct AcceptSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `scheme`: default `exact`.
+    pub scheme: Arc<str>,
+    /// `network`.
+    pub network: Network,
+    /// `asset`.
+    pub asset: Asset,
+    /// Symbol of the asset, for people.
+    pub symbol: Arc<str>,
+    /// Decimals of the asset.
+    pub decimals: Decimals,
+    /// Whether one whole token is worth one US dollar, so that `"$0.01"` can be paid with it.
+    pub is_dollar: bool,
+    /// `pay_to`.
+    pub pay_to: PayTo,
+    /// How proofs are checked here.
+    pub method: AcceptMethod,
+    /// `max_timeout_s`: default 300.
+    pub max_timeout: Duration,
+    /// `extra`: operator's additions to the requirement's `extra`; for opaque schemes merged over `/supported`.
+    pub extra: Map<String, Value>,
+    /// `facilitators`, in order of preference.
+    pub facilitators: Vec<Arc<str>>,
+}
+
+/// How proofs for an accepted way of paying are checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AcceptMethod {
+    /// EIP-3009, with the token's EIP-712 name and version.
+    Eip3009 {
+        /// EIP-712 domain name.
+        name: String,
+        /// EIP-712 domain version.
+        version: String,
+    },
+    /// Permit2; name and version only when the token supports EIP-2612.
+    Permit2 {
+        /// EIP-712 domain name and version of the token.
+        eip2612: Option<(String, String)>,
+    },
+    /// Judged by the facilitator alone.
+    Opaque,
+}
+
+/// `[upstream.NAME]`.
+#[derive(Clone)]
+pub struct UpstreamSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `servers`: at least one, all with or all without TLS.
+    pub servers: Vec<ServerAddress>,
+    /// Whether the servers speak TLS (`https://`).
+    pub tls: bool,
+    /// `tls_server_name`: SNI and name to verify; default: the host of the first server.
+    pub tls_server_name: String,
+    /// `tls_verify`: default true.
+    pub tls_verify: bool,
+    /// `http2`: speak HTTP/2 to the servers (h2c without TLS); default false.
+    pub http2: bool,
+    /// `host`: the Host header the servers get; default: the client's.
+    pub host: Option<String>,
+    /// `strip_prefix`: removed from the front of the path.
+    pub strip_prefix: Option<String>,
+    /// `add_prefix`: put in front of the path afterwards.
+    pub add_prefix: Option<String>,
+    /// `headers`: set on every request, over the client's. Values are secrets.
+    pub headers: Vec<(String, String)>,
+    /// `connect_timeout_ms`: default 3000.
+    pub connect_timeout: Duration,
+    /// `read_timeout_ms`: between two reads; default 60000.
+    pub read_timeout: Duration,
+    /// `write_timeout_ms`: between two writes; default 60000.
+    pub write_timeout: Duration,
+    /// `total_timeout_ms`: until the response headers are there; default 120000.
+    pub total_timeout: Duration,
+    /// `idle_timeout_ms`: how long an unused connection is kept; default 60000.
+    pub idle_timeout: Duration,
+    /// `[upstream.NAME.health]`; `None` means no active checks.
+    pub health: Option<HealthSettings>,
+}
+
+impl std::fmt::Debug for UpstreamSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Injected header values are secrets.
+        f.debug_struct("UpstreamSettings")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Host and port of one server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServerAddress {
+    /// Name or IP address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// `[upstream.NAME.health]`: active health checks.
+#[derive(Clone, Debug)]
+pub struct HealthSettings {
+    /// `path`: asked with GET, must answer 200; `None` means that a TCP connection is enough.
+    pub path: Option<String>,
+    /// `interval_ms`: default 5000.
+    pub interval: Duration,
+    /// `timeout_ms`: default 2000.
+    pub timeout: Duration,
+    /// `unhealthy_after`: consecutive failures; default 3.
+    pub unhealthy_after: usize,
+    /// `healthy_after`: consecutive successes; default 1.
+    pub healthy_after: usize,
+}
+
+/// `[[rule]]`.
+#[derive(Clone, Debug)]
+pub struct RuleSettings {
+    /// `name`: label in metrics, ledger and logs; unique.
+    pub name: Arc<str>,
+    /// Where it is written: file and line, for messages.
+    pub at: Location,
+    /// `methods`: upper case; empty means any.
+    pub methods: Vec<String>,
+    /// `host`: exact, or `*.example.com`; lower case; `None` means any.
+    pub host: Option<String>,
+    /// `path`: pattern.
+    pub path: String,
+    /// `upstream`.
+    pub upstream: Option<Arc<str>>,
+    /// What the rule grants.
+    pub access: RuleAccess,
+}
+
+/// File and line of a declaration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Location {
+    /// File as given by the operator.
+    pub file: Arc<str>,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1, in characters.
+    pub column: usize,
+}
+
+/// What a rule grants.
+#[derive(Clone, Debug)]
+pub enum RuleAccess {
+    /// `free = true`.
+    Free,
+    /// `deny = true`: 403.
+    Deny,
+    /// `price = …`.
+    Priced(PricedRule),
+}
+
+/// A rule with a price.
+#[derive(Clone, Debug)]
+pub struct PricedRule {
+    /// As written.
+    pub price: PriceText,
+    /// One or more accepted ways of paying with the exact amount for each, in order of preference.
+    pub accepts: Vec<(Arc<str>, AtomicAmount)>,
+    /// `description`: shown in the challenge.
+    pub description: String,
+    /// `mime_type`: shown in the challenge.
+    pub mime_type: String,
+    /// `settle`: `"after"` (default) or `"before"`.
+    pub settle: SettleWhen,
+    /// `request_body_bytes_max`.
+    pub request_body_bytes_max: u64,
+    /// `kept_response_bytes_max`.
+    pub kept_response_bytes_max: u64,
+    /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.
+    pub forward_conditional: bool,
+}
+
+/// `unmatched`: what happens to requests that no rule governs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Unmatched {
+    /// 404. The default: an unlisted path is not free.
+    #[default]
+    Deny,
+    /// `unmatched = "free"`: forwarded to this upstream.
+    Free(Arc<str>),
+}
+
+/// `[cors]`: how preflights are answered, and what browsers may read.
+#[derive(Clone, Debug)]
+pub struct CorsSettings {
+    /// `allow_origins`: exact origins, or `*`; default `["*"]`; empty: preflights go unanswered (403).
+    pub allow_origins: Vec<String>,
+    /// `allow_headers`: beside the payment headers; default `["*"]`, which echoes what is asked for.
+    pub allow_headers: Vec<String>,
+    /// `max_age_s`: default 600.
+    pub max_age: Duration,
+}

@@ -1,0 +1,110 @@
+//! Who checks and settles payments for us: the trait, and its answers with all their shades.
+//!
+//! The one thing to get right: a time-out, a broken connection, a 5xx or junk after the request
+//! went out is [`SettleAnswer::Unknown`]. Money may have moved.
+
+pub mod http;
+pub mod supported;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::facilitator::supported::Supported;
+use crate::x402::message::SettlementResponse;
+use crate::x402::reason::ReasonCode;
+
+/// The body of `/verify` and `/settle`: our own requirement beside the client's payload.
+///
+/// Kept as text, so that a settlement is repeated byte for byte.
+#[derive(Clone, Debug)]
+pub struct FacilitatorRequest {
+    /// `{"x402Version":…,"paymentPayload":…,"paymentRequirements":…}`
+    pub body: Arc<str>,
+}
+
+/// What `/verify` said.
+#[derive(Clone, Debug)]
+pub enum VerifyAnswer {
+    /// The proof is good.
+    Valid {
+        /// Who pays, as the facilitator spells it.
+        payer: Option<String>,
+    },
+    /// The proof is not good, for this reason. A definite verdict.
+    Invalid {
+        /// The facilitator's code, passed on to the client.
+        reason: ReasonCode,
+    },
+    /// No verdict: the facilitator could not be asked, or did not make sense.
+    Unavailable(FacilitatorFault),
+}
+
+/// What `/settle` said, or what we know without it.
+#[derive(Clone, Debug)]
+pub enum SettleAnswer {
+    /// The money moved.
+    Settled(SettlementResponse),
+    /// A definite no; no money moved.
+    Refused(SettlementResponse),
+    /// Money may have moved. Repeat the identical request until it is known.
+    Unknown(FacilitatorFault),
+    /// The request certainly never reached the facilitator.
+    NotSent(FacilitatorFault),
+}
+
+/// What went wrong between us and a facilitator. For the log only, never for the client.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum FacilitatorFault {
+    /// No connection: refused, name not resolved, TLS handshake failed.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// No complete answer in time.
+    #[error("no answer within {0} ms")]
+    Timeout(u64),
+    /// The connection broke after the request went out.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// A status that carries no verdict.
+    #[error("HTTP status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// `Retry-After`, in seconds, when given.
+        retry_after_s: Option<u64>,
+    },
+    /// 2xx with a body that is not the protocol's.
+    #[error("unusable answer: {0}")]
+    Junk(String),
+    /// A body over the limit.
+    #[error("answer larger than {0} bytes")]
+    TooLarge(usize),
+    /// `settlement_pending`, even after the one immediate repetition.
+    #[error("the settlement is pending")]
+    Pending,
+    /// Too many calls are under way.
+    #[error("too many calls to this facilitator are under way")]
+    Saturated,
+}
+
+/// A facilitator: local sandbox or remote service, one API.
+#[async_trait]
+pub trait Facilitator: Send + Sync {
+    /// Its name in the configuration.
+    fn name(&self) -> &Arc<str>;
+
+    /// Is this proof good for our requirement?
+    async fn verify(&self, request: &FacilitatorRequest) -> VerifyAnswer;
+
+    /// Move the money. Call it from a task that nobody cancels.
+    async fn settle(&self, request: &FacilitatorRequest) -> SettleAnswer;
+
+    /// Which versions, schemes and networks it handles.
+    async fn supported(&self) -> Result<Supported, FacilitatorFault>;
+}
+
+/// A `/supported` kind in raw form, for `extra` to be merged into a requirement.
+pub type KindExtra = serde_json::Map<String, Value>;

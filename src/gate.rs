@@ -1,0 +1,1 @@
+//! All decisions for one request.

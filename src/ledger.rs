@@ -1,0 +1,282 @@
+//! What became of every payment, durably: the trait that the gate speaks to, and the records it holds.
+//!
+//! An answer from a writing method means that the write is on disk. Implementations:
+//! [`sqlite`], the embedded default; one shared PostgreSQL is meant to be its sibling.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
+use crate::clock::UnixSeconds;
+use crate::money::AtomicAmount;
+use crate::settlement::State;
+
+/// SHA-256 over what a payment was presented for: method, authority, path and query, rule, and
+/// whether the request had a body.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// SHA-256 of a request body; known once the body has been read.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct BodyDigest(pub [u8; 32]);
+
+/// Which claim: a payment may be claimed again after an earlier claim was released or refused.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClaimId(pub i64);
+
+/// What a claim is made of.
+#[derive(Clone, Debug)]
+pub struct NewClaim {
+    /// Which payment.
+    pub payment: PaymentKey,
+    /// What it is presented for.
+    pub fingerprint: Fingerprint,
+    /// The rule that governs the request.
+    pub rule: Arc<str>,
+    /// The way of being paid (`[accept.NAME]`).
+    pub accept: Arc<str>,
+    /// `exact`, or another scheme that a facilitator supports.
+    pub scheme: Arc<str>,
+    /// The network the money moves on.
+    pub network: Network,
+    /// The token.
+    pub asset: Asset,
+    /// The amount, in the token's smallest unit.
+    pub amount: AtomicAmount,
+    /// Who pays; empty when only the facilitator knows.
+    pub payer: Payer,
+    /// Who is paid.
+    pub pay_to: PayTo,
+    /// The nonce, as [`crate::chain::Nonce`] prints it.
+    pub nonce: Arc<str>,
+    /// When the authorization can no longer be settled, in Unix seconds.
+    pub valid_before: UnixSeconds,
+    /// Method, canonical host and path, for people; the query is left out because it may hold secrets.
+    pub request: Arc<str>,
+    /// The settle request to repeat when the outcome stays unknown: JSON as sent to the facilitator.
+    pub settle_request: Arc<str>,
+}
+
+/// One claim as the ledger holds it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Which claim.
+    pub id: ClaimId,
+    /// What was claimed.
+    pub claim: NewClaim,
+    /// Where it stands.
+    pub state: State,
+    /// When the claim was made.
+    pub claimed_at: UnixSeconds,
+    /// When it last moved.
+    pub changed_at: UnixSeconds,
+    /// The facilitator that settled, or was asked to.
+    pub facilitator: Option<Arc<str>>,
+    /// Transaction hash, once settled.
+    pub transaction: Option<Arc<str>>,
+    /// The receipt as JSON (`SettlementResponse` of x402 v2), once settled or refused.
+    pub receipt: Option<Arc<str>>,
+    /// Why it was released, refused or expired: a reason code, never an internal text.
+    pub reason: Option<Arc<str>>,
+    /// Digest of the request body, when it was known at settlement.
+    pub body: Option<BodyDigest>,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum ClaimAnswer {
+    /// The payment is ours alone, durably.
+    Claimed(Claim),
+    /// Somebody holds the payment: this record, whose state [holds the payment](State::holds_payment).
+    Held(Box<Record>),
+}
+
+/// The exclusive right to use a payment for one fingerprint. Only a ledger makes one.
+///
+/// Not `Clone`: whoever holds it settles or releases it, once.
+#[derive(Debug)]
+pub struct Claim {
+    id: ClaimId,
+    payment: PaymentKey,
+}
+
+impl Claim {
+    /// Which claim.
+    #[must_use]
+    pub const fn id(&self) -> ClaimId {
+        self.id
+    }
+
+    /// Which payment.
+    #[must_use]
+    pub const fn payment(&self) -> PaymentKey {
+        self.payment
+    }
+
+    /// For ledgers: after the write is durable.
+    pub(in crate::ledger) const fn granted(id: ClaimId, payment: PaymentKey) -> Self {
+        Self { id, payment }
+    }
+}
+
+/// How a claim moves on. Each is written whole or not at all.
+#[derive(Clone, Debug)]
+pub enum Move {
+    /// Before the settle call, naming the facilitator that is going to be asked.
+    Settling {
+        /// The facilitator's name.
+        facilitator: Arc<str>,
+    },
+    /// The money moved: from now on the response is owed.
+    Settled {
+        /// The facilitator that answered; the one asked, when `None`.
+        facilitator: Option<Arc<str>>,
+        /// Transaction hash; empty for schemes that settle off chain.
+        transaction: Arc<str>,
+        /// The receipt as JSON.
+        receipt: Arc<str>,
+        /// Who paid, when only the settlement told.
+        payer: Option<Payer>,
+        /// Digest of the request body, when it is known already.
+        body: Option<BodyDigest>,
+    },
+    /// A complete response was written.
+    Delivered,
+    /// The claim is given back unused.
+    Released {
+        /// Reason code.
+        reason: Arc<str>,
+    },
+    /// The facilitator said no; no money moved.
+    Refused {
+        /// Reason code.
+        reason: Arc<str>,
+        /// The receipt as JSON.
+        receipt: Arc<str>,
+    },
+    /// The outcome stayed unknown until the authorization could not be settled any more.
+    Expired,
+}
+
+impl Move {
+    /// The state that this leads to.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Settling { .. } => State::Settling,
+            Self::Settled { .. } => State::Settled,
+            Self::Delivered => State::Delivered,
+            Self::Released { .. } => State::Released,
+            Self::Refused { .. } => State::Refused,
+            Self::Expired => State::Expired,
+        }
+    }
+}
+
+/// Which records to list. Empty fields mean "any".
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Claimed at or after.
+    pub since: Option<UnixSeconds>,
+    /// Claimed before.
+    pub until: Option<UnixSeconds>,
+    /// Of these rules.
+    pub rule: Option<String>,
+    /// By this payer, in its normalised text.
+    pub payer: Option<String>,
+    /// In one of these states; empty means all.
+    pub states: Vec<State>,
+    /// At most so many, newest first; `None` means all.
+    pub limit: Option<u32>,
+}
+
+/// Number and sum of the claims in one state, for one asset.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Total {
+    /// The state.
+    pub state: State,
+    /// The network.
+    pub network: Network,
+    /// The token.
+    pub asset: Asset,
+    /// How many claims.
+    pub count: u64,
+    /// Sum of their amounts.
+    pub amount: AtomicAmount,
+}
+
+/// Why the ledger could not answer. The wall fails closed: no claim, no request to the upstream.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The store refused or failed.
+    #[error("the ledger at {place} failed: {cause}")]
+    Store {
+        /// File or server, without secrets.
+        place: String,
+        /// What the store said.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file was written by a newer Farewall.
+    #[error("the ledger at {place} has schema version {found}, this farewall knows up to {known}")]
+    TooNew {
+        /// File or server.
+        place: String,
+        /// Version found.
+        found: i64,
+        /// Newest version known.
+        known: i64,
+    },
+    /// A move that the claim's state does not allow: a bug, or two walls over one claim.
+    #[error("claim {id} is {found}, it cannot become {wanted}")]
+    IllegalMove {
+        /// Which claim.
+        id: i64,
+        /// The state found.
+        found: State,
+        /// The state asked for.
+        wanted: State,
+    },
+    /// No such claim.
+    #[error("there is no claim {0}")]
+    NoSuchClaim(i64),
+    /// A stored value that cannot be read back.
+    #[error("claim {id} holds an unreadable {field}")]
+    Corrupt {
+        /// Which claim.
+        id: i64,
+        /// Which column.
+        field: &'static str,
+    },
+    /// Too many writes wait already, or the ledger was closed.
+    #[error("the ledger does not take writes: {0}")]
+    Closed(&'static str),
+}
+
+/// Claim a payment once, record what became of it, durably.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// The claim that holds this payment now, else the newest of its past claims, else `None`.
+    async fn find(&self, payment: PaymentKey) -> Result<Option<Record>, LedgerError>;
+
+    /// Takes the payment if nobody holds it, in one atomic step.
+    async fn claim(&self, claim: NewClaim, now: UnixSeconds) -> Result<ClaimAnswer, LedgerError>;
+
+    /// Moves a claim on. Refuses every move that [`State::may_become`] does not allow.
+    async fn advance(&self, id: ClaimId, to: Move, now: UnixSeconds) -> Result<(), LedgerError>;
+
+    /// Records, newest first.
+    async fn list(&self, filter: Filter) -> Result<Vec<Record>, LedgerError>;
+
+    /// Count and sum per state and asset.
+    async fn totals(&self, filter: Filter) -> Result<Vec<Total>, LedgerError>;
+
+    /// For the start: releases every `claimed` record of an earlier process with reason
+    /// `wall_restarted`, since nothing was asked of the facilitator. Returns how many.
+    async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError>;
+}

@@ -1,0 +1,29 @@
+//! Farewall: a payment wall in front of the API you already have.
+//!
+//! This list is the map. Data flows down it: **a module imports only modules above it** (a test
+//! holds us to that), so it is the reading order and the architecture too. Read [`gate`] first.
+
+pub mod money;
+pub mod clock;
+pub mod chain;
+pub mod settlement;
+pub mod x402;
+pub mod config;
+pub mod ledger;
+pub mod facilitator;
+pub mod target;
+pub mod route;
+pub mod challenge;
+pub mod proof;
+pub mod kept;
+pub mod metrics;
+pub mod gate;
+pub mod upstream;
+pub mod proxy;
+pub mod admin;
+pub mod reconcile;
+pub mod app;
+pub mod buyer;
+pub mod sandbox;
+pub mod demo;
+pub mod cli;

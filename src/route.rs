@@ -1,0 +1,3 @@
+//! Which rule governs a request.
+
+pub mod price;

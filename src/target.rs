@@ -1,0 +1,1 @@
+//! The canonical request target and host.
