@@ -1,1 +1,388 @@
-//! All decisions for one request.
+//! All decisions for one request. READ THIS FIRST.
+//!
+//! The gate has two doors. [`Gate::admit`] stands before the upstream: only an [`Admission`] goes
+//! through. [`Gate::release`] stands before the first response byte: it settles, or gives the claim
+//! back. [`Gate::finish`] closes the book when the exchange is over, however it ended.
+//!
+//! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
+
+mod fingerprint;
+mod in_flight;
+mod paid;
+mod refusal;
+mod settler;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::chain::PaymentKey;
+use crate::clock::Clock;
+use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
+use crate::kept::{KeptResponse, KeptResponses};
+use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
+use crate::proof::check;
+use crate::proof::parse;
+use crate::proof::verify::{Verifier, VerifyError};
+use crate::proof::{CheckedProof, ProofHeaders};
+use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
+use crate::settlement::{SettleWhen, State};
+use crate::target::{CanonicalHost, CanonicalTarget};
+use crate::x402::message::SettlementResponse;
+
+pub use crate::gate::fingerprint::fingerprint;
+pub use crate::gate::paid::{Ending, Paid, Purchase, Release};
+pub use crate::gate::refusal::{PaymentRefusal, Refusal, UpstreamFailure};
+pub use crate::gate::settler::{Facilitators, Order, Settled, Settler};
+pub(crate) use crate::gate::settler::settled_move;
+
+/// What the gate must know of a request.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// Upper case.
+    pub method: &'a str,
+    /// From `Host` or `:authority`, canonical.
+    pub host: &'a CanonicalHost,
+    /// Canonical path, and the query as it is.
+    pub target: &'a CanonicalTarget,
+    /// The payment headers.
+    pub proof: ProofHeaders<'a>,
+    /// Whether a body is declared.
+    pub has_body: bool,
+    /// `Content-Length`, when given.
+    pub content_length: Option<u64>,
+}
+
+/// What may go on.
+#[derive(Debug)]
+pub enum Admission {
+    /// To the upstream, for nothing.
+    Free(Arc<FreeRoute>),
+    /// To the upstream: paid, or about to be.
+    Paid(Box<Paid>),
+    /// Not to the upstream: this payment has bought a response already, and it is still here.
+    Replay(Replay),
+}
+
+/// A kept response for the payment that bought it.
+#[derive(Debug)]
+pub struct Replay {
+    /// The response.
+    pub kept: Arc<KeptResponse>,
+    /// The receipt, when the record has a readable one.
+    pub receipt: Option<SettlementResponse>,
+    /// What is bought.
+    pub purchase: Purchase,
+    record: Box<Record>,
+    _slot: Slot,
+}
+
+impl Replay {
+    /// Whether a request with this body is the one that was answered.
+    #[must_use]
+    pub fn is_for(&self, body: BodyDigest) -> bool {
+        self.kept.request_body == body
+    }
+
+    /// For any other body the payment is spent.
+    #[must_use]
+    pub fn refused(&self) -> Refusal {
+        Refusal::Payment {
+            why: PaymentRefusal::Spent,
+            purchase: self.purchase.clone(),
+        }
+    }
+}
+
+/// Bounds on what strangers can make the gate do.
+#[derive(Clone, Debug)]
+pub struct GateLimits {
+    /// Bytes of one payment header.
+    pub payment_header_bytes_max: usize,
+    /// Proofs in verification at once.
+    pub unverified_proofs_max: usize,
+    /// How long a copy of a request in flight waits for its answer.
+    pub duplicate_wait: Duration,
+    /// How long after delivery a kept response answers a retry.
+    pub retry_window: Duration,
+}
+
+/// How long an owed response is kept: until its buyer collects it, but not for ever.
+const OWED_KEPT: Duration = Duration::from_secs(3600);
+
+/// Decides.
+pub struct Gate {
+    routes: ArcSwap<RouteTable>,
+    verifier: Verifier,
+    ledger: Arc<dyn Ledger>,
+    settler: Arc<Settler>,
+    kept: Arc<KeptResponses>,
+    clock: Arc<dyn Clock>,
+    in_flight: Arc<InFlight>,
+    unverified: Semaphore,
+    limits: GateLimits,
+}
+
+/// What a [`Gate`] is made of.
+pub struct GateParts {
+    /// Which rule governs a request.
+    pub routes: RouteTable,
+    /// Checks proofs.
+    pub verifier: Verifier,
+    /// Remembers payments.
+    pub ledger: Arc<dyn Ledger>,
+    /// Moves money.
+    pub settler: Arc<Settler>,
+    /// Keeps responses for retries.
+    pub kept: Arc<KeptResponses>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds.
+    pub limits: GateLimits,
+}
+
+impl Gate {
+    /// A gate from its parts.
+    #[must_use]
+    pub fn new(parts: GateParts) -> Self {
+        Self {
+            routes: ArcSwap::from_pointee(parts.routes),
+            verifier: parts.verifier,
+            ledger: parts.ledger,
+            settler: parts.settler,
+            kept: parts.kept,
+            clock: parts.clock,
+            in_flight: Arc::new(InFlight::default()),
+            unverified: Semaphore::new(parts.limits.unverified_proofs_max),
+            limits: parts.limits,
+        }
+    }
+
+    /// Puts another table in place; requests under way keep the one they began with.
+    pub fn replace_routes(&self, routes: RouteTable) {
+        self.routes.store(Arc::new(routes));
+    }
+
+    /// The table in force.
+    #[must_use]
+    pub fn routes(&self) -> Arc<RouteTable> {
+        self.routes.load_full()
+    }
+
+    /// The first door. Nothing reaches an upstream without the [`Admission`] that this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], which says what the client is told and what the log is told.
+    pub async fn admit(&self, ask: &Ask<'_>) -> Result<Admission, Refusal> {
+        let line = RequestLine {
+            method: ask.method,
+            host: ask.host.name(),
+            path: &ask.target.path,
+        };
+        let route = match self.routes.load().access(&line) {
+            Access::Free(route) => {
+                return within(ask, route.request_body_bytes_max).map(|()| Admission::Free(route));
+            }
+            Access::Priced(route) => route,
+            Access::Denied(rule) => return Err(Refusal::Denied { rule }),
+            Access::Unavailable(rule) => return Err(Refusal::NothingOffered { rule }),
+            Access::Unlisted => return Err(Refusal::NoSuchRoute),
+            Access::Ambiguous => return Err(Refusal::AmbiguousRoute),
+        };
+        within(ask, route.request_body_bytes_max)?;
+        let purchase = Purchase {
+            quote: route.price.quote(),
+            route,
+            path: ask.target.path.as_str().into(),
+            version: ask.proof.version(),
+        };
+        self.admit_priced(ask, &purchase)
+            .await
+            .map_err(|why| Refusal::Payment { why, purchase })
+    }
+
+    async fn admit_priced(
+        &self,
+        ask: &Ask<'_>,
+        purchase: &Purchase,
+    ) -> Result<Admission, PaymentRefusal> {
+        if ask.proof.is_empty() {
+            return Err(PaymentRefusal::Required);
+        }
+        let (now, route) = (self.clock.now(), &purchase.route);
+        let proof = parse::parse(
+            &ask.proof,
+            &purchase.quote,
+            self.limits.payment_header_bytes_max,
+            now,
+        )?;
+        let proof = check::check(proof, now)?;
+        let payment = proof.payment().key();
+        let presented_for = fingerprint(ask, &route.rule, &proof);
+
+        let slot = self.reserve(payment, presented_for).await?;
+        if let Some(record) = self
+            .ledger
+            .find(payment)
+            .await?
+            .filter(|r| r.state.holds_payment())
+        {
+            return self.collect(ask, purchase, &proof, presented_for, record, slot);
+        }
+        let proof = {
+            let _permit = self
+                .unverified
+                .try_acquire()
+                .map_err(|_| PaymentRefusal::Busy)?;
+            self.verifier
+                .verify(proof, now)
+                .await
+                .map_err(|error| match error {
+                    VerifyError::Invalid(reason) => PaymentRefusal::Invalid(reason),
+                    VerifyError::Unavailable { retry_after_s } => {
+                        PaymentRefusal::FacilitatorUnavailable { retry_after_s }
+                    }
+                })?
+        };
+        let new = fingerprint::new_claim(ask, route, &proof, presented_for);
+        let claim = match self.ledger.claim(new, now).await? {
+            ClaimAnswer::Claimed(claim) => claim,
+            ClaimAnswer::Held(record) => {
+                return self.collect(ask, purchase, proof.checked(), presented_for, *record, slot);
+            }
+        };
+        let mut paid = Paid::claimed(&self.settler, purchase, proof, presented_for, claim, slot);
+        if route.settle == SettleWhen::BeforeForward {
+            paid.settle(None).await?;
+        }
+        Ok(Admission::Paid(Box::new(paid)))
+    }
+
+    /// Takes the payment in memory, so that copies of one proof cost one verification. A copy
+    /// waits for the end of the first; once that is settled, other requests are turned away.
+    async fn reserve(
+        &self,
+        payment: PaymentKey,
+        presented_for: Fingerprint,
+    ) -> Result<Slot, PaymentRefusal> {
+        let until = Instant::now().checked_add(self.limits.duplicate_wait);
+        let deadline = until.unwrap_or_else(Instant::now);
+        loop {
+            match self.in_flight.enter(payment, presented_for) {
+                Entry::Entered(slot) => return Ok(slot),
+                Entry::Taken { same, mut work } => {
+                    match tokio::time::timeout_at(deadline, work.end(!same)).await {
+                        Ok(WorkEnd::Gone) => {}
+                        Ok(WorkEnd::Sold) => return Err(PaymentRefusal::Spent),
+                        Err(_) => return Err(PaymentRefusal::InProgress),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The payment is known: what does presenting it again give?
+    fn collect(
+        &self,
+        ask: &Ask<'_>,
+        purchase: &Purchase,
+        proof: &CheckedProof,
+        presented_for: Fingerprint,
+        record: Record,
+        slot: Slot,
+    ) -> Result<Admission, PaymentRefusal> {
+        if record.claim.fingerprint != presented_for {
+            return Err(PaymentRefusal::Spent);
+        }
+        let receipt = record
+            .receipt
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok());
+        let kept = self.kept.get(record.claim.payment, presented_for);
+        match (record.state, kept) {
+            (State::Settled | State::Delivered, Some(kept)) => Ok(Admission::Replay(Replay {
+                kept,
+                receipt,
+                purchase: purchase.clone(),
+                record: Box::new(record),
+                _slot: slot,
+            })),
+            (State::Settled, None) if is_repeatable(ask) => Ok(Admission::Paid(Box::new(
+                Paid::owed(&self.settler, purchase, proof, &record, receipt, slot),
+            ))),
+            (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
+                receipt: receipt.map(Box::new),
+            }),
+            (State::Claimed, _) => Err(PaymentRefusal::InProgress),
+            (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
+            (State::Delivered | State::Released | State::Refused | State::Expired, _) => {
+                Err(PaymentRefusal::Spent)
+            }
+        }
+    }
+
+    /// The second door, before the first byte of a response with this final status.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: the response must not leave; answer this instead.
+    pub async fn release(
+        &self,
+        paid: &mut Paid,
+        status: u16,
+        body: Option<BodyDigest>,
+    ) -> Result<Release, Refusal> {
+        paid.release(status, body)
+            .await
+            .map_err(|why| paid.refused(why))
+    }
+
+    /// The upstream failed before it answered: the claim is given back, durably, before the client
+    /// is told, so that the same proof is good for its next request.
+    pub async fn give_back(&self, paid: &mut Paid, reason: &'static str) {
+        paid.give_back(reason).await;
+    }
+
+    /// The exchange is over. Gives back what was not used, records what was delivered, and keeps
+    /// the response for a retry. What must be durable is written in a task of its own.
+    pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
+        let complete = ending.delivered && paid.is_good_response();
+        if let Some(response) = ending.response.filter(|_| paid.may_be_kept()) {
+            let keep_for = if complete {
+                self.limits.retry_window
+            } else {
+                OWED_KEPT
+            };
+            self.kept.keep(
+                paid.payment(),
+                paid.fingerprint(),
+                Arc::new(response),
+                keep_for,
+            );
+        }
+        paid.close(complete);
+    }
+
+    /// A replayed response was written completely.
+    pub fn finish_replay(&self, replay: &Replay, delivered: bool) {
+        if delivered && replay.record.state == State::Settled {
+            self.settler.record_delivered(replay.record.id);
+        }
+    }
+}
+
+fn within(ask: &Ask<'_>, body_bytes_max: u64) -> Result<(), Refusal> {
+    match ask.content_length {
+        Some(length) if length > body_bytes_max => Err(Refusal::BodyTooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the upstream may be asked a second time for the same: a safe method without a body.
+fn is_repeatable(ask: &Ask<'_>) -> bool {
+    matches!(ask.method, "GET" | "HEAD" | "OPTIONS") && !ask.has_body
+}

@@ -1,0 +1,309 @@
+//! A request that is paid for, or about to be: what it holds, and how it ends.
+
+use std::sync::Arc;
+
+use crate::chain::{Payer, PaymentKey};
+use crate::gate::in_flight::Slot;
+use crate::gate::settler::{Order, Settler};
+use crate::gate::{PaymentRefusal, Refusal};
+use crate::kept::KeptResponse;
+use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
+use crate::proof::{CheckedProof, VerifiedProof};
+use crate::route::PricedRoute;
+use crate::route::price::{Offer, Quote};
+use crate::x402::Version;
+use crate::x402::message::SettlementResponse;
+
+/// What is bought: the rule, its price, and where.
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    /// The rule that sells.
+    pub route: Arc<PricedRoute>,
+    /// What it costs, fixed for this request.
+    pub quote: Arc<Quote>,
+    /// Canonical path, for the resource URL of a challenge.
+    pub path: Arc<str>,
+    /// The protocol version of the proof; version 2 when there is none.
+    pub version: Version,
+}
+
+/// The right to go upstream on a priced rule. Only [`Gate::admit`](crate::gate::Gate::admit) makes one.
+///
+/// Dropping it while nothing was settled gives the claim back.
+#[derive(Debug)]
+pub struct Paid {
+    settler: Arc<Settler>,
+    purchase: Purchase,
+    offer: Arc<Offer>,
+    payment: PaymentKey,
+    payer: Payer,
+    fingerprint: Fingerprint,
+    stage: Stage,
+    good_response: bool,
+    order: Order,
+    slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing was asked of the facilitator.
+    Claimed(Claim),
+    /// On record as paid.
+    Settled {
+        claim: ClaimId,
+        receipt: Option<Box<SettlementResponse>>,
+    },
+    /// Unknown: the reconciler's business from here.
+    Unknown,
+    /// Given back, refused or delivered: nothing more to do.
+    Closed,
+}
+
+/// What [`Gate::release`](crate::gate::Gate::release) lets through.
+#[derive(Debug)]
+pub enum Release {
+    /// The upstream failed: its answer passes, nothing is charged.
+    Uncharged,
+    /// Paid: the answer passes with this receipt.
+    Charged(Option<Box<SettlementResponse>>),
+}
+
+/// How an exchange ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// A complete response was written to the client.
+    pub delivered: bool,
+    /// The complete response, when it was small enough to be kept.
+    pub response: Option<KeptResponse>,
+}
+
+impl Paid {
+    pub(super) fn claimed(
+        settler: &Arc<Settler>,
+        purchase: &Purchase,
+        proof: VerifiedProof,
+        fingerprint: Fingerprint,
+        claim: Claim,
+        slot: Slot,
+    ) -> Self {
+        let payer = proof.payer().clone();
+        let (id, stage) = (claim.id(), Stage::Claimed(claim));
+        Self::new(
+            settler,
+            purchase,
+            proof.checked(),
+            (fingerprint, payer, id, stage),
+            slot,
+        )
+    }
+
+    /// For a debt: settled earlier, the response goes out without another settlement.
+    pub(super) fn owed(
+        settler: &Arc<Settler>,
+        purchase: &Purchase,
+        proof: &CheckedProof,
+        record: &Record,
+        receipt: Option<SettlementResponse>,
+        slot: Slot,
+    ) -> Self {
+        slot.mark_sold();
+        let stage = Stage::Settled {
+            claim: record.id,
+            receipt: receipt.map(Box::new),
+        };
+        let (fingerprint, payer) = (record.claim.fingerprint, record.claim.payer.clone());
+        Self::new(
+            settler,
+            purchase,
+            proof,
+            (fingerprint, payer, record.id, stage),
+            slot,
+        )
+    }
+
+    fn new(
+        settler: &Arc<Settler>,
+        purchase: &Purchase,
+        proof: &CheckedProof,
+        (fingerprint, payer, claim, stage): (Fingerprint, Payer, ClaimId, Stage),
+        slot: Slot,
+    ) -> Self {
+        let order = Order {
+            claim,
+            request: proof.request().clone(),
+            facilitators: proof.offer().facilitators.clone(),
+            body: None,
+            payer_unknown: proof.payer().as_str().is_empty(),
+        };
+        Self {
+            settler: Arc::clone(settler),
+            purchase: purchase.clone(),
+            offer: Arc::clone(proof.offer()),
+            payment: proof.payment().key(),
+            payer,
+            fingerprint,
+            stage,
+            good_response: false,
+            order,
+            slot: Some(slot),
+        }
+    }
+
+    /// What is bought.
+    #[must_use]
+    pub const fn purchase(&self) -> &Purchase {
+        &self.purchase
+    }
+
+    /// A refusal of this purchase.
+    #[must_use]
+    pub fn refused(&self, why: PaymentRefusal) -> Refusal {
+        Refusal::Payment {
+            why,
+            purchase: self.purchase.clone(),
+        }
+    }
+
+    /// The way of paying that the client chose.
+    #[must_use]
+    pub fn offer(&self) -> &Arc<Offer> {
+        &self.offer
+    }
+
+    /// Which payment.
+    #[must_use]
+    pub const fn payment(&self) -> PaymentKey {
+        self.payment
+    }
+
+    /// What it was presented for.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub const fn payer(&self) -> &Payer {
+        &self.payer
+    }
+
+    /// Whether the upstream's answer was one that is sold (status below 400).
+    #[must_use]
+    pub const fn is_good_response(&self) -> bool {
+        self.good_response
+    }
+
+    /// Whether a response may be kept for this payment: it is paid, or may turn out to be.
+    #[must_use]
+    pub const fn may_be_kept(&self) -> bool {
+        self.good_response && matches!(self.stage, Stage::Settled { .. } | Stage::Unknown)
+    }
+
+    /// Moves the money now.
+    pub(super) async fn settle(&mut self, body: Option<BodyDigest>) -> Result<(), PaymentRefusal> {
+        let claim = match std::mem::replace(&mut self.stage, Stage::Unknown) {
+            Stage::Claimed(claim) => claim.id(),
+            other @ (Stage::Settled { .. } | Stage::Unknown | Stage::Closed) => {
+                self.stage = other;
+                return Ok(());
+            }
+        };
+        self.order.body = body;
+        match self.settler.settle(self.order.clone()).await {
+            Ok(settled) => {
+                self.stage = Stage::Settled {
+                    claim,
+                    receipt: Some(Box::new(settled.receipt)),
+                };
+                self.slot.iter().for_each(Slot::mark_sold);
+                Ok(())
+            }
+            Err(refusal @ PaymentRefusal::OutcomeUnknown) => Err(refusal),
+            Err(refusal) => {
+                self.stage = Stage::Closed;
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(super) async fn release(
+        &mut self,
+        status: u16,
+        body: Option<BodyDigest>,
+    ) -> Result<Release, PaymentRefusal> {
+        let unasked = matches!(status, 206 | 304) && !self.purchase.route.forward_conditional;
+        if status >= 400 || unasked {
+            let reason = if unasked {
+                "upstream_partial"
+            } else {
+                "upstream_status"
+            };
+            self.give_back(reason).await;
+            // Paid in advance, or a debt: the receipt goes along and the debt stays.
+            return match self.receipt() {
+                _ if unasked => Err(PaymentRefusal::NotSold(status)),
+                None => Ok(Release::Uncharged),
+                Some(receipt) => Ok(Release::Charged(Some(Box::new(receipt.clone())))),
+            };
+        }
+        self.good_response = true;
+        self.settle(body).await?;
+        match &self.stage {
+            Stage::Settled { receipt, .. } => Ok(Release::Charged(receipt.clone())),
+            Stage::Claimed(_) | Stage::Unknown | Stage::Closed => {
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
+        }
+    }
+
+    /// The receipt, once settled.
+    #[must_use]
+    pub fn receipt(&self) -> Option<&SettlementResponse> {
+        match &self.stage {
+            Stage::Settled { receipt, .. } => receipt.as_deref(),
+            Stage::Claimed(_) | Stage::Unknown | Stage::Closed => None,
+        }
+    }
+
+    /// Gives an unsettled claim back and waits until that is on record.
+    pub(super) async fn give_back(&mut self, reason: &'static str) {
+        if let Stage::Claimed(claim) = &self.stage {
+            let released = self.settler.record_released(claim.id(), reason);
+            self.stage = Stage::Closed;
+            released.await;
+            drop(self.slot.take());
+        }
+    }
+
+    pub(super) fn close(mut self: Box<Self>, complete: bool) {
+        if let Stage::Settled { claim, .. } = self.stage
+            && complete
+        {
+            self.settler.record_delivered(claim);
+            self.stage = Stage::Closed;
+        }
+    }
+}
+
+impl Drop for Paid {
+    fn drop(&mut self) {
+        if let Stage::Claimed(claim) = &self.stage {
+            let slot = self.slot.take();
+            let released = self.settler.record_released(claim.id(), "not_delivered");
+            // The payment stays reserved until it is on record that it is free.
+            self.settler.follow_up(async move {
+                released.await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Settler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settler")
+            .field("tasks", &self.tasks())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+//! Moving money: each settlement runs in a task of its own, on a runtime that outlives requests,
+//! connections and the proxy, from the durable intent to the durable outcome.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::chain::Payer;
+use crate::clock::Clock;
+use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
+use crate::gate::PaymentRefusal;
+use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
+use crate::x402::message::SettlementResponse;
+
+/// The facilitators by name.
+pub type Facilitators = BTreeMap<Arc<str>, Arc<dyn Facilitator>>;
+
+/// A settlement that is durably known to have succeeded.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The receipt, as the facilitator gave it.
+    pub receipt: SettlementResponse,
+}
+
+/// Settles, and records what came of it.
+pub struct Settler {
+    facilitators: Facilitators,
+    ledger: Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    active: Mutex<HashSet<ClaimId>>,
+    tasks: AtomicUsize,
+}
+
+/// What to settle.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The claim, in state `claimed`.
+    pub claim: ClaimId,
+    /// The request, byte for byte.
+    pub request: FacilitatorRequest,
+    /// Facilitators in the order of preference.
+    pub facilitators: Vec<Arc<str>>,
+    /// Digest of the request body, if known.
+    pub body: Option<BodyDigest>,
+    /// Whether the payer is only known from the receipt.
+    pub payer_unknown: bool,
+}
+
+impl Settler {
+    /// A settler on this runtime, which must live until [`Settler::tasks`] is 0.
+    #[must_use]
+    pub fn new(
+        facilitators: Facilitators,
+        ledger: Arc<dyn Ledger>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            facilitators,
+            ledger,
+            clock,
+            runtime,
+            active: Mutex::default(),
+            tasks: AtomicUsize::new(0),
+        })
+    }
+
+    /// Work that must end before the process may: settlements and records.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::SeqCst)
+    }
+
+    /// Whether a task of this process works on the claim: the reconciler leaves those alone.
+    #[must_use]
+    pub fn is_active(&self, claim: ClaimId) -> bool {
+        self.active.lock().contains(&claim)
+    }
+
+    /// A facilitator by name.
+    #[must_use]
+    pub fn facilitator(&self, name: &str) -> Option<&Arc<dyn Facilitator>> {
+        self.facilitators.get(name)
+    }
+
+    /// Settles the claim. Whoever waits may go away: the task goes on until the outcome is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`PaymentRefusal::SettlementRefused`], [`PaymentRefusal::OutcomeUnknown`],
+    /// [`PaymentRefusal::SettlementNotSent`] or [`PaymentRefusal::Ledger`].
+    pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
+        let this = Arc::clone(self);
+        let claim = order.claim;
+        self.active.lock().insert(claim);
+        let task = self.spawn(async move {
+            let outcome = this.settle_and_record(&order).await;
+            this.active.lock().remove(&order.claim);
+            outcome
+        });
+        // A lost task (panic, runtime gone) says nothing about the money.
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(claim = claim.0, %error, "the settlement task was lost");
+            Err(PaymentRefusal::OutcomeUnknown)
+        })
+    }
+
+    async fn settle_and_record(&self, order: &Order) -> Result<Settled, PaymentRefusal> {
+        let Some((name, facilitator)) = order
+            .facilitators
+            .iter()
+            .find_map(|name| self.facilitators.get(name).map(|f| (name, f)))
+        else {
+            return Err(PaymentRefusal::SettlementNotSent);
+        };
+        let now = self.clock.now();
+        self.ledger
+            .advance(
+                order.claim,
+                Move::Settling {
+                    facilitator: name.clone(),
+                },
+                now,
+            )
+            .await?;
+        match facilitator.settle(&order.request).await {
+            SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
+            SettleAnswer::Refused(receipt) => {
+                let reason = receipt
+                    .error_reason
+                    .as_deref()
+                    .unwrap_or("settlement_refused")
+                    .into();
+                self.record_refused(order.claim, reason, &receipt).await?;
+                Err(PaymentRefusal::SettlementRefused {
+                    receipt: Box::new(receipt),
+                })
+            }
+            SettleAnswer::NotSent(fault) => {
+                tracing::warn!(facilitator = %name, %fault, "settle request not sent");
+                let reason = "facilitator_unreachable".into();
+                self.record_refused(order.claim, reason, &SettlementResponse::default())
+                    .await?;
+                Err(PaymentRefusal::SettlementNotSent)
+            }
+            SettleAnswer::Unknown(fault) => {
+                tracing::error!(claim = order.claim.0, facilitator = %name, %fault,
+                    "settlement outcome unknown; it will be repeated");
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
+        }
+    }
+
+    async fn record_settled(
+        &self,
+        order: &Order,
+        receipt: SettlementResponse,
+    ) -> Result<Settled, PaymentRefusal> {
+        let payer = receipt
+            .payer
+            .as_deref()
+            .filter(|_| order.payer_unknown)
+            .map(Payer::verbatim);
+        let settled = settled_move(&receipt, payer, order.body);
+        match self
+            .ledger
+            .advance(order.claim, settled, self.clock.now())
+            .await
+        {
+            Ok(()) => Ok(Settled { receipt }),
+            Err(error) => {
+                // Paid, but not on record: the claim stays `settling` and the reconciler asks again.
+                // Not a byte leaves until it is on record (DESIGN, "a durable record").
+                tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
+                    "settled, but the ledger did not take it");
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
+        }
+    }
+
+    async fn record_refused(
+        &self,
+        claim: ClaimId,
+        reason: Arc<str>,
+        receipt: &SettlementResponse,
+    ) -> Result<(), LedgerError> {
+        let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
+        self.ledger
+            .advance(claim, Move::Refused { reason, receipt }, self.clock.now())
+            .await
+    }
+
+    /// Gives a claim back, in a task of its own; the future resolves when that is on record.
+    pub fn record_released(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        reason: &'static str,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.record(
+            claim,
+            Move::Released {
+                reason: reason.into(),
+            },
+        );
+        async move { drop(task.await) }
+    }
+
+    /// Writes down that a complete response was written, in a task of its own.
+    pub fn record_delivered(self: &Arc<Self>, claim: ClaimId) {
+        drop(self.record(claim, Move::Delivered));
+    }
+
+    /// Runs what must happen after a record, whoever goes away.
+    pub fn follow_up(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.spawn(work));
+    }
+
+    fn record(self: &Arc<Self>, claim: ClaimId, to: Move) -> JoinHandle<()> {
+        let this = Arc::clone(self);
+        self.spawn(async move {
+            let state = to.state();
+            if let Err(error) = this.ledger.advance(claim, to, this.clock.now()).await {
+                tracing::error!(claim = claim.0, %error, wanted = %state, "cannot record");
+            }
+        })
+    }
+
+    fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        struct Counted(Arc<Settler>);
+        impl Drop for Counted {
+            fn drop(&mut self) {
+                self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(Arc::clone(self));
+        self.runtime.spawn(async move {
+            let _counted = counted;
+            work.await
+        })
+    }
+}
+
+/// The record of a settlement.
+pub(crate) fn settled_move(
+    receipt: &SettlementResponse,
+    payer: Option<Payer>,
+    body: Option<BodyDigest>,
+) -> Move {
+    Move::Settled {
+        facilitator: None,
+        transaction: receipt.transaction.as_str().into(),
+        receipt: serde_json::to_string(receipt).unwrap_or_default().into(),
+        payer,
+        body,
+    }
+}
