@@ -1,1 +1,584 @@
-//! pingora glue.
+//! pingora's `ProxyHttp`: translates a session, decides nothing.
+//!
+//! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
+//! version or framing. Later phases read [`RequestCtx`]; without an admission there is no peer.
+
+mod body;
+mod context;
+mod cors;
+mod headers;
+mod respond;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::{HttpPeer, Session};
+use pingora::proxy::{FailToProxy, ProxyHttp};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::config::settings::{CorsSettings, IpRange};
+use crate::gate::{Admission, Ask, Ending, Gate, Refusal, Release, Replay, UpstreamFailure};
+use crate::kept::Recorder;
+use crate::metrics;
+use crate::proof::ProofHeaders;
+use crate::proxy::context::{
+    BodyMeter, Outcome, Recording, RequestCtx, Stage, Substitute, digest_of,
+};
+use crate::proxy::headers::ClientIdentity;
+use crate::target::{CanonicalHost, CanonicalTarget};
+use crate::upstream::Upstreams;
+use crate::x402::header;
+
+pub use crate::proxy::respond::Seller;
+
+/// The proxy in front of the upstreams.
+pub struct Wall {
+    /// Decides.
+    pub gate: Arc<Gate>,
+    /// Where admitted requests go.
+    pub upstreams: Arc<Upstreams>,
+    /// What challenges say about the seller.
+    pub seller: Seller,
+    /// What browsers may do.
+    pub cors: CorsSettings,
+    /// Whose forwarding headers are believed.
+    pub trusted_proxies: Vec<IpRange>,
+    /// Bytes of path and query.
+    pub target_bytes_max: usize,
+    /// Requests under way: a shutdown waits for them.
+    pub under_way: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl ProxyHttp for Wall {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        RequestCtx {
+            under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
+            ..RequestCtx::default()
+        }
+    }
+
+    // No compression module: bytes pass as the origin made them.
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        ctx.started = Some(Instant::now());
+        ctx.request_id = context::new_request_id();
+        let request = session.req_header();
+        ctx.allow_origin = cors::allowed_origin(&self.cors, request);
+        if cors::is_preflight(request) {
+            return self.answer_preflight(session, ctx).await;
+        }
+        let admission = match self.read_target(session, ctx) {
+            Ok(()) => self.ask_gate(session, ctx).await,
+            Err(refusal) => Err(refusal),
+        };
+        match admission {
+            Ok(Admission::Free(route)) => {
+                ctx.rule = Some(route.rule.clone());
+                ctx.outcome = Outcome("free");
+                ctx.upstream = self.upstreams.get(&route.upstream).cloned();
+                ctx.body = BodyMeter::new(route.request_body_bytes_max, false);
+                ctx.stage = Stage::Free(route);
+                Ok(false)
+            }
+            Ok(Admission::Paid(paid)) => {
+                let route = &paid.purchase().route;
+                ctx.rule = Some(route.rule.clone());
+                ctx.upstream = self.upstreams.get(&route.upstream).cloned();
+                ctx.body = BodyMeter::new(route.request_body_bytes_max, true);
+                if session.as_downstream_mut().is_body_empty() {
+                    ctx.body.push(None, true);
+                }
+                ctx.stage = Stage::Paid(paid);
+                // What is claimed runs to its end, or the upstream could be made to work for
+                // nothing by hanging up; what was settled meanwhile can be collected later.
+                session.as_downstream_mut().set_abort_on_close(false);
+                // 103 and its like could carry something of the response before it is settled.
+                session.as_downstream_mut().set_ignore_info_resp(true);
+                Ok(false)
+            }
+            Ok(Admission::Replay(replay)) => self.replay(session, ctx, replay).await,
+            Err(refusal) => self.refuse(session, ctx, &refusal).await.map(|()| true),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+        match ctx.stage {
+            Stage::Free(_) | Stage::Paid(_) => {}
+            Stage::New | Stage::Answered => {
+                return Error::e_explain(ErrorType::InternalError, "no admission, no upstream");
+            }
+        }
+        ctx.forwarded = Some(Instant::now());
+        let peer = ctx.upstream.as_ref().and_then(|upstream| upstream.peer());
+        peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        if ctx.body.push(body.as_ref(), end) {
+            return Ok(());
+        }
+        Error::e_explain(ErrorType::HTTPStatus(413), "request body over the limit")
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let (Some(upstream), Some(host), Some(target)) = (&ctx.upstream, &ctx.host, &ctx.target)
+        else {
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "no admission, no upstream request",
+            );
+        };
+        let client = self.client(session);
+        let keep_conditional = match &ctx.stage {
+            Stage::Paid(paid) => paid.purchase().route.forward_conditional,
+            Stage::Free(_) | Stage::New | Stage::Answered => true,
+        };
+        headers::strip_request(request, client.trusted, keep_conditional);
+        headers::set_forwarding(request, &client, host.authority())?;
+        // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
+        request.set_raw_path(upstream.path_for(target).as_bytes())?;
+        request.insert_header("Host", upstream.host().unwrap_or(host.authority()))?;
+        request.insert_header("X-Request-Id", &ctx.request_id)?;
+        if let Stage::Paid(paid) = &ctx.stage {
+            headers::set_payment(request, paid)?;
+        }
+        for (name, value) in upstream.headers() {
+            request.insert_header(name.clone(), value)?;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        headers::strip_response(response);
+        if response.status.as_u16() == 101 {
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "upstream switched protocols")
+                .map_err(Error::into_up);
+        }
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        let late = ctx
+            .upstream
+            .as_ref()
+            .zip(ctx.forwarded)
+            .is_some_and(|(upstream, asked)| asked.elapsed() > upstream.total_timeout());
+        if late {
+            return Error::e_explain(ErrorType::ReadTimedout, "upstream over its total time")
+                .map_err(Error::into_up);
+        }
+        response.insert_header("X-Request-Id", &ctx.request_id)?;
+        if let Stage::Paid(_) = ctx.stage {
+            self.release(session, response, ctx).await?;
+        }
+        cors::expose(response, ctx.allow_origin.as_deref())
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        if let (Some(recording), Some(chunk)) = (&mut ctx.recording, &body) {
+            recording.recorder.push(chunk);
+        }
+        match std::mem::take(&mut ctx.substitute) {
+            Substitute::None => {}
+            Substitute::Pending(ours) => {
+                *body = Some(ours);
+                ctx.substitute = Substitute::Written;
+            }
+            Substitute::Written => {
+                *body = None;
+                ctx.substitute = Substitute::Written;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        let refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
+        if let Stage::Paid(paid) = &mut ctx.stage {
+            self.gate.give_back(paid, "upstream_failed").await;
+        }
+        let begun = session
+            .response_written()
+            .is_some_and(|r| !r.status.is_informational());
+        if begun || is_client_gone(error) {
+            ctx.outcome = Outcome(if begun { "broken_off" } else { "client_left" });
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        }
+        let written = self.refuse(session, ctx, &refusal).await.is_ok();
+        let status = session
+            .response_written()
+            .map_or(500, |r| r.status.as_u16());
+        FailToProxy {
+            error_code: if written { status } else { 0 },
+            can_reuse_downstream: false,
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+        // `logging` writes one line a request, with the cause.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        let status = session.response_written().map_or(0, |r| r.status.as_u16());
+        let rule = ctx.rule.as_deref().unwrap_or("-").to_owned();
+        if let Stage::Paid(paid) = std::mem::take(&mut ctx.stage) {
+            let request_body = ctx.body.digest();
+            let recording = ctx.recording.take().filter(|_| error.is_none());
+            let response = recording
+                .zip(request_body)
+                .and_then(|(r, body)| r.finish(body));
+            let substituted = !matches!(ctx.substitute, Substitute::None);
+            let delivered = error.is_none() && (200..400).contains(&status) && !substituted;
+            if paid.receipt().is_some() {
+                metrics::paid(&paid.purchase().route.rule, paid.offer());
+            }
+            self.gate.finish(
+                paid,
+                Ending {
+                    delivered,
+                    response,
+                },
+            );
+        }
+        let elapsed = ctx.started.map(|s| s.elapsed()).unwrap_or_default();
+        metrics::request(&rule, ctx.outcome.0, elapsed);
+        tracing::info!(
+            target: "farewall::access",
+            request_id = %ctx.request_id, method = %session.req_header().method, %rule,
+            outcome = ctx.outcome.0, status, micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            error = error.map(tracing::field::display),
+            "request"
+        );
+    }
+}
+
+impl Wall {
+    /// Reads host and path in their canonical form, or refuses.
+    fn read_target(&self, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+        let request = session.req_header();
+        if request.method == http::Method::CONNECT || request.method == http::Method::TRACE {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        let (authority, origin_form) = match crate::target::split_absolute_form(request.raw_path())
+        {
+            Some((authority, path)) => (Some(authority), path),
+            None => (
+                request.uri.authority().map(|a| a.as_str().as_bytes()),
+                request.raw_path(),
+            ),
+        };
+        let mut hosts = request.headers.get_all("host").iter();
+        let (host, second) = (hosts.next().map(http::HeaderValue::as_bytes), hosts.next());
+        if second.is_some() {
+            return Err(Refusal::BadRequest("more than one Host header"));
+        }
+        let scheme = if is_tls(session) { "https" } else { "http" };
+        let named = authority
+            .or(host)
+            .ok_or(Refusal::BadRequest("no Host header"))?;
+        let canonical = CanonicalHost::parse(named, scheme)?;
+        if let Some(host) = host
+            && CanonicalHost::parse(host, scheme)? != canonical
+        {
+            return Err(Refusal::BadRequest(
+                "the Host header differs from the authority",
+            ));
+        }
+        ctx.target = Some(CanonicalTarget::parse(origin_form, self.target_bytes_max)?);
+        ctx.host = Some(canonical);
+        Ok(())
+    }
+
+    async fn ask_gate(
+        &self,
+        session: &mut Session,
+        ctx: &RequestCtx,
+    ) -> Result<Admission, Refusal> {
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        let request = session.req_header();
+        let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
+            return Err(Refusal::Internal("the target was not read"));
+        };
+        let values = |name: &str| {
+            request
+                .headers
+                .get_all(name)
+                .iter()
+                .map(http::HeaderValue::as_bytes)
+                .collect()
+        };
+        let ask = Ask {
+            method: request.method.as_str(),
+            host,
+            target,
+            proof: ProofHeaders {
+                payment_signature: values(header::PAYMENT_SIGNATURE),
+                x_payment: values(header::X_PAYMENT),
+            },
+            has_body,
+            content_length: request
+                .headers
+                .get("content-length")
+                .and_then(|v| v.to_str().ok()?.parse().ok()),
+        };
+        self.gate.admit(&ask).await
+    }
+
+    /// The second door: settles, and lets the response pass, or puts our answer in its place.
+    async fn release(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let Stage::Paid(paid) = &mut ctx.stage else {
+            return Ok(());
+        };
+        let status = response.status.as_u16();
+        let kept_bytes_max = paid.purchase().route.kept_response_bytes_max;
+        let recording = || Recording {
+            status,
+            headers: context::kept_headers(response),
+            recorder: Recorder::new(usize::try_from(kept_bytes_max).unwrap_or(usize::MAX)),
+        };
+        match self.gate.release(paid, status, ctx.body.digest()).await {
+            Ok(Release::Uncharged) => {
+                ctx.outcome = Outcome("upstream_error");
+                response.insert_header("Cache-Control", "no-store")
+            }
+            Ok(Release::Charged(receipt)) => {
+                ctx.outcome = Outcome(if status < 400 {
+                    "paid"
+                } else {
+                    "paid_upstream_error"
+                });
+                ctx.recording = (status < 400).then(recording);
+                headers::make_private(response)?;
+                match receipt {
+                    Some(receipt) => respond::set_receipt(response, &receipt, paid.purchase()),
+                    None => Ok(()),
+                }
+            }
+            Err(refusal) if paid.may_be_kept() => {
+                // Unknown: when the money turns out to have moved, this is what it bought.
+                ctx.recording = Some(recording());
+                self.substitute(session, response, ctx, &refusal)
+            }
+            Err(refusal) => {
+                ctx.refusal = Some(refusal);
+                Error::e_explain(ErrorType::HTTPStatus(402), "not released")
+            }
+        }
+    }
+
+    /// Rewrites the response to our answer; the upstream's body goes to the recording only.
+    fn substitute(
+        &self,
+        session: &Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+        refusal: &Refusal,
+    ) -> Result<()> {
+        tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "response withheld");
+        let answer = respond::answer(refusal, &self.seller)?;
+        ctx.outcome = Outcome(answer.outcome);
+        let bodyless = session.req_header().method == http::Method::HEAD
+            || matches!(response.status.as_u16(), 204 | 205 | 304)
+            || response
+                .headers
+                .get("content-length")
+                .is_some_and(|length| length == "0");
+        let version = response.version;
+        *response = answer.head;
+        response.set_version(version);
+        response.insert_header("X-Request-Id", &ctx.request_id)?;
+        ctx.substitute = if bodyless {
+            response.insert_header("Content-Length", "0")?;
+            Substitute::Written
+        } else {
+            Substitute::Pending(answer.body)
+        };
+        Ok(())
+    }
+
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        refusal: &Refusal,
+    ) -> Result<()> {
+        if let Refusal::Payment { purchase, .. } = refusal {
+            ctx.rule = Some(purchase.route.rule.clone());
+        }
+        let answer = respond::answer(refusal, &self.seller)?;
+        ctx.outcome = Outcome(answer.outcome);
+        if answer.head.status.is_server_error() {
+            tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "request refused");
+        } else {
+            tracing::debug!(request_id = %ctx.request_id, cause = %refusal, "request refused");
+        }
+        self.write(session, ctx, answer.head, answer.body).await
+    }
+
+    async fn write(
+        &self,
+        session: &mut Session,
+        ctx: &RequestCtx,
+        mut head: ResponseHeader,
+        body: Bytes,
+    ) -> Result<()> {
+        head.insert_header("X-Request-Id", &ctx.request_id)?;
+        cors::expose(&mut head, ctx.allow_origin.as_deref())?;
+        body::drain_small(session).await;
+        let bodyless = session.req_header().method == http::Method::HEAD || body.is_empty();
+        session
+            .write_response_header(Box::new(head), bodyless)
+            .await?;
+        if !bodyless {
+            session.write_response_body(Some(body), true).await?;
+        }
+        Ok(())
+    }
+
+    async fn answer_preflight(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        ctx.stage = Stage::Answered;
+        let Some(origin) = ctx.allow_origin.clone() else {
+            return self
+                .refuse(session, ctx, &Refusal::OriginNotAllowed)
+                .await
+                .map(|()| true);
+        };
+        ctx.outcome = Outcome("preflight");
+        let mut head = cors::preflight(&self.cors, session.req_header(), &origin)?;
+        head.insert_header("X-Request-Id", &ctx.request_id)?;
+        body::drain_small(session).await;
+        session.write_response_header(Box::new(head), true).await?;
+        Ok(true)
+    }
+
+    /// Answers from the kept response, when the request is the one that it answered.
+    async fn replay(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestCtx,
+        replay: Replay,
+    ) -> Result<bool> {
+        ctx.stage = Stage::Answered;
+        ctx.rule = Some(replay.purchase.route.rule.clone());
+        let limit = replay.purchase.route.request_body_bytes_max;
+        let digest = if session.as_downstream_mut().is_body_empty() {
+            Some(digest_of(b""))
+        } else {
+            body::digest(session, limit).await?
+        };
+        let Some(digest) = digest else {
+            return self
+                .refuse(session, ctx, &Refusal::BodyTooLarge)
+                .await
+                .map(|()| true);
+        };
+        if !replay.is_for(digest) {
+            let refusal = replay.refused();
+            return self.refuse(session, ctx, &refusal).await.map(|()| true);
+        }
+        ctx.outcome = Outcome("replayed");
+        let mut head = ResponseHeader::build(replay.kept.status, Some(replay.kept.headers.len()))?;
+        for (name, value) in &replay.kept.headers {
+            head.append_header(name.clone(), value.as_slice())?;
+        }
+        if !head.headers.contains_key("content-length")
+            && !matches!(replay.kept.status, 204 | 205 | 304)
+        {
+            head.insert_header("Content-Length", replay.kept.body.len().to_string())?;
+        }
+        head.insert_header("Idempotency-Replayed", "true")?;
+        headers::make_private(&mut head)?;
+        if let Some(receipt) = &replay.receipt {
+            respond::set_receipt(&mut head, receipt, &replay.purchase)?;
+        }
+        let written = self
+            .write(session, ctx, head, replay.kept.body.clone())
+            .await;
+        self.gate.finish_replay(&replay, written.is_ok());
+        written.map(|()| true)
+    }
+
+    fn client(&self, session: &Session) -> ClientIdentity {
+        let peer: Option<SocketAddr> = session.client_addr().and_then(|a| a.as_inet()).copied();
+        ClientIdentity::new(peer, is_tls(session), &self.trusted_proxies)
+    }
+}
+
+fn is_tls(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+fn is_client_gone(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+        && matches!(
+            error.etype(),
+            ErrorType::WriteError
+                | ErrorType::ReadError
+                | ErrorType::ConnectionClosed
+                | ErrorType::WriteTimedout
+                | ErrorType::ReadTimedout
+        )
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(413), _) => Refusal::BodyTooLarge,
+        (
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::ConnectTimedout,
+            ErrorSource::Upstream,
+        ) => Refusal::Upstream(UpstreamFailure::Timeout),
+        (ErrorType::ConnectNoRoute | ErrorType::ConnectRefused | ErrorType::ConnectError, _) => {
+            Refusal::Upstream(UpstreamFailure::Unreachable)
+        }
+        (_, ErrorSource::Upstream) => Refusal::Upstream(UpstreamFailure::Broken),
+        (_, ErrorSource::Downstream) => Refusal::BadRequest("the request could not be read"),
+        (_, ErrorSource::Internal | ErrorSource::Unset) => Refusal::Internal("proxy error"),
+    }
+}

@@ -1,0 +1,47 @@
+//! Request bodies that are not forwarded: drained or digested, within bounds.
+
+use std::time::Duration;
+
+use pingora::Result;
+use pingora::prelude::Session;
+use sha2::{Digest, Sha256};
+
+use crate::ledger::BodyDigest;
+
+/// Up to here an unwanted body is read before the answer, so that the connection can be used again
+/// (HTTP/1.1) and the answer is not lost behind a reset (HTTP/2 clients that are still uploading).
+const DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// How long that may take.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(1000);
+
+/// Reads an unwanted body when it is small and comes quickly; otherwise leaves it.
+pub(super) async fn drain_small(session: &mut Session) {
+    let downstream = session.as_downstream_mut();
+    if downstream.is_body_done() || downstream.get_header("expect").is_some() {
+        return;
+    }
+    let drain = async {
+        let mut read = 0_usize;
+        while let Ok(Some(chunk)) = downstream.read_request_body().await {
+            read = read.saturating_add(chunk.len());
+            if read > DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    drop(tokio::time::timeout(DRAIN_TIME_MAX, drain).await);
+}
+
+/// Reads a body to its end for its digest; `None` when it is over the limit.
+pub(super) async fn digest(session: &mut Session, bytes_max: u64) -> Result<Option<BodyDigest>> {
+    let (mut hash, mut read) = (Sha256::new(), 0_u64);
+    while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
+        read = read.saturating_add(chunk.len() as u64);
+        if read > bytes_max {
+            return Ok(None);
+        }
+        hash.update(&chunk);
+    }
+    Ok(Some(BodyDigest(hash.finalize().into())))
+}

@@ -1,0 +1,187 @@
+//! What one request carries from phase to phase.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use sha2::{Digest, Sha256};
+
+use crate::gate::{Paid, Refusal};
+use crate::kept::{KeptResponse, Recorder};
+use crate::ledger::BodyDigest;
+use crate::route::FreeRoute;
+use crate::target::{CanonicalHost, CanonicalTarget};
+use crate::upstream::Upstream;
+
+/// What one request carries.
+#[derive(Default)]
+pub struct RequestCtx {
+    /// Where the request stands with the gate.
+    pub(super) stage: Stage,
+    /// When it began.
+    pub(super) started: Option<Instant>,
+    /// Hexadecimal, ours; in the log, towards the upstream and the client.
+    pub(super) request_id: String,
+    /// Name of the rule, for the log.
+    pub(super) rule: Option<Arc<str>>,
+    /// Why it was refused, for the log and the metrics.
+    pub(super) outcome: Outcome,
+    /// Canonical host; set before the stage leaves [`Stage::New`].
+    pub(super) host: Option<CanonicalHost>,
+    /// Canonical target; likewise.
+    pub(super) target: Option<CanonicalTarget>,
+    /// The allowed `Origin` of a cross-origin request, as it goes into the answer.
+    pub(super) allow_origin: Option<String>,
+    /// Where it is going.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// When the upstream was asked.
+    pub(super) forwarded: Option<Instant>,
+    /// Request body: limit and digest.
+    pub(super) body: BodyMeter,
+    /// Response as it passes, for a retry.
+    pub(super) recording: Option<Recording>,
+    /// A body of ours that takes the place of the upstream's.
+    pub(super) substitute: Substitute,
+    /// Why the response is not released, on its way to the phase that answers.
+    pub(super) refusal: Option<Refusal>,
+    /// Counts the request as under way until it is dropped.
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// A request under way; the count goes down when it is dropped, panics included.
+pub(super) struct UnderWay(pub(super) Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// 128 random bits in hexadecimal. For finding a request in the log; no secret.
+pub(super) fn new_request_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// The headers that a kept response is replayed with: all but framing and connection matters.
+pub(super) fn kept_headers(response: &ResponseHeader) -> Vec<(String, Vec<u8>)> {
+    const LEFT_OUT: [&str; 5] = [
+        "transfer-encoding",
+        "connection",
+        "date",
+        "x-request-id",
+        "idempotency-replayed",
+    ];
+    response
+        .headers
+        .iter()
+        .filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()))
+        .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+/// Where a request stands with the gate.
+#[derive(Default)]
+pub(super) enum Stage {
+    /// Nothing is decided: no way to an upstream.
+    #[default]
+    New,
+    /// Admitted for nothing.
+    Free(Arc<FreeRoute>),
+    /// Admitted with a payment.
+    Paid(Box<Paid>),
+    /// Answered by the wall.
+    Answered,
+}
+
+/// How a request ended, for metrics and log: a short word.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Outcome(pub(super) &'static str);
+
+/// Counts and digests a request body as it streams through.
+pub(super) struct BodyMeter {
+    pub(super) bytes_max: u64,
+    bytes: u64,
+    hash: Option<Sha256>,
+    digest: Option<BodyDigest>,
+}
+
+impl Default for BodyMeter {
+    fn default() -> Self {
+        Self {
+            bytes_max: u64::MAX,
+            bytes: 0,
+            hash: None,
+            digest: None,
+        }
+    }
+}
+
+impl BodyMeter {
+    /// For a body of at most so many bytes; digested when it is paid for.
+    pub(super) fn new(bytes_max: u64, digested: bool) -> Self {
+        Self {
+            bytes_max,
+            bytes: 0,
+            hash: digested.then(Sha256::new),
+            digest: None,
+        }
+    }
+
+    /// Takes a chunk; `false` when the body is over its limit.
+    pub(super) fn push(&mut self, chunk: Option<&Bytes>, end: bool) -> bool {
+        if let Some(chunk) = chunk {
+            self.bytes = self.bytes.saturating_add(chunk.len() as u64);
+            if let Some(hash) = &mut self.hash {
+                hash.update(chunk);
+            }
+        }
+        if end && let Some(hash) = self.hash.take() {
+            self.digest = Some(BodyDigest(hash.finalize().into()));
+        }
+        self.bytes <= self.bytes_max
+    }
+
+    /// The digest, once the body was read to its end.
+    pub(super) const fn digest(&self) -> Option<BodyDigest> {
+        self.digest
+    }
+}
+
+/// The digest of no body at all.
+pub(super) fn digest_of(body: &[u8]) -> BodyDigest {
+    BodyDigest(Sha256::digest(body).into())
+}
+
+/// A response on its way out, written down for a retry.
+pub(super) struct Recording {
+    pub(super) status: u16,
+    pub(super) headers: Vec<(String, Vec<u8>)>,
+    pub(super) recorder: Recorder,
+}
+
+impl Recording {
+    /// The response, when it was small enough.
+    pub(super) fn finish(self, request_body: BodyDigest) -> Option<KeptResponse> {
+        let body = self.recorder.finish()?;
+        Some(KeptResponse {
+            status: self.status,
+            headers: self.headers,
+            body,
+            request_body,
+        })
+    }
+}
+
+/// A body of ours in place of the upstream's.
+#[derive(Default)]
+pub(super) enum Substitute {
+    /// The upstream's body passes.
+    #[default]
+    None,
+    /// Ours is yet to be written.
+    Pending(Bytes),
+    /// Ours was written; the rest of the upstream's is swallowed.
+    Written,
+}

@@ -1,0 +1,316 @@
+//! Which headers pass, in either direction. The wall's own names never do.
+//!
+//! Names are compared with `_` read as `-`: CGI and WSGI origins cannot tell the two apart.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderName;
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::config::settings::IpRange;
+use crate::gate::Paid;
+
+/// Headers that ask an origin to take the request for another one. Never forwarded.
+const OVERRIDES: [&str; 8] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-original-method",
+    "x-rewrite-url",
+    "x-forwarded-method",
+];
+
+/// Forwarding headers that only a trusted proxy may set.
+const FORWARDING: [&str; 9] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-server",
+    "x-real-ip",
+];
+
+/// Headers that make a response depend on what the client has already: not on priced rules.
+const CONDITIONAL: [&str; 6] = [
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "if-range",
+    "range",
+];
+
+/// Hop-by-hop headers of responses that are not framing.
+const HOP_BY_HOP: [&str; 5] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "upgrade",
+    "trailer",
+];
+
+/// Whether only the wall may set a header of this name.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("x-farewall-")
+        || name.starts_with("payment-")
+        || name == "x-payment"
+        || name.starts_with("x-payment-")
+        || matches!(
+            name,
+            "sign-in-with-x" | "settlement-overrides" | "extension-responses"
+        )
+}
+
+fn dashed(name: &HeaderName) -> std::borrow::Cow<'_, str> {
+    if name.as_str().contains('_') {
+        name.as_str().replace('_', "-").into()
+    } else {
+        name.as_str().into()
+    }
+}
+
+/// Takes out of a request what must not reach an upstream.
+pub(super) fn strip_request(
+    request: &mut RequestHeader,
+    from_trusted_proxy: bool,
+    keep_conditional: bool,
+) {
+    let unwanted = |name: &HeaderName| {
+        let name = dashed(name);
+        let name = name.as_ref();
+        is_ours(name)
+            || OVERRIDES.contains(&name)
+            || (!from_trusted_proxy && FORWARDING.contains(&name))
+            || (!keep_conditional && CONDITIONAL.contains(&name))
+            // Answered or settled here; an origin that sees it would answer a second time.
+            || name == "proxy-authorization"
+    };
+    let names: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|n| unwanted(n))
+        .cloned()
+        .collect();
+    for name in names {
+        request.remove_header(&name);
+    }
+}
+
+/// Takes out of a response what must not reach a client.
+pub(super) fn strip_response(response: &mut ResponseHeader) {
+    let unwanted = |name: &HeaderName| {
+        let name = dashed(name);
+        is_ours(&name) || HOP_BY_HOP.contains(&name.as_ref())
+    };
+    let names: Vec<HeaderName> = response
+        .headers
+        .keys()
+        .filter(|n| unwanted(n))
+        .cloned()
+        .collect();
+    for name in names {
+        response.remove_header(&name);
+    }
+}
+
+/// Who the client is, as far as that can be believed.
+pub(super) struct ClientIdentity {
+    /// Address of the connection.
+    pub(super) peer: Option<IpAddr>,
+    /// Whether that is a trusted proxy.
+    pub(super) trusted: bool,
+    /// `http` or `https`, of the connection.
+    pub(super) scheme: &'static str,
+}
+
+impl ClientIdentity {
+    pub(super) fn new(peer: Option<SocketAddr>, tls: bool, trusted: &[IpRange]) -> Self {
+        let peer = peer.map(|p| p.ip().to_canonical());
+        let trusted = peer.is_some_and(|ip| trusted.iter().any(|range| range.contains(ip)));
+        Self {
+            peer,
+            trusted,
+            scheme: if tls { "https" } else { "http" },
+        }
+    }
+}
+
+/// Writes `X-Forwarded-*` and `Forwarded`: appended after a trusted proxy's, otherwise afresh.
+pub(super) fn set_forwarding(
+    request: &mut RequestHeader,
+    client: &ClientIdentity,
+    authority: &str,
+) -> Result<()> {
+    let Some(peer) = client.peer else {
+        return Ok(());
+    };
+    let joined = |request: &RequestHeader, name: &str, own: &str| {
+        let mut earlier: Vec<String> = request
+            .headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok().map(str::to_owned))
+            .collect();
+        earlier.push(own.to_owned());
+        earlier.join(", ")
+    };
+    let for_ = match peer {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+    };
+    let element = format!("for={for_};host=\"{authority}\";proto={}", client.scheme);
+    let forwarded = joined(request, "forwarded", &element);
+    let forwarded_for = joined(request, "x-forwarded-for", &peer.to_string());
+    request.insert_header("Forwarded", forwarded)?;
+    request.insert_header("X-Forwarded-For", forwarded_for)?;
+    for (name, value) in [
+        ("X-Forwarded-Proto", client.scheme),
+        ("X-Forwarded-Host", authority),
+    ] {
+        if !(client.trusted && request.headers.contains_key(name)) {
+            request.insert_header(name, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the upstream who paid, how much and for what.
+pub(super) fn set_payment(request: &mut RequestHeader, paid: &Paid) -> Result<()> {
+    let offer = paid.offer();
+    request.insert_header("X-Farewall-Payer", paid.payer().as_str())?;
+    request.insert_header("X-Farewall-Amount", offer.amount.to_string())?;
+    request.insert_header("X-Farewall-Asset", offer.asset.as_str())?;
+    request.insert_header("X-Farewall-Network", offer.network.as_str())?;
+    request.insert_header("X-Farewall-Payment-Id", paid.payment().to_string())?;
+    request.insert_header("X-Farewall-Rule", paid.purchase().route.rule.as_ref())
+}
+
+/// Makes a paid response private: `public` and `s-maxage` go, `private` comes (spec section 1.4).
+pub(super) fn make_private(response: &mut ResponseHeader) -> Result<()> {
+    let mut directives: Vec<String> = response
+        .headers
+        .get_all("cache-control")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_owned())
+        .filter(|directive| {
+            let name = directive
+                .split('=')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_ascii_lowercase();
+            !matches!(name.as_str(), "" | "public" | "s-maxage" | "private")
+        })
+        .collect();
+    directives.push("private".to_owned());
+    response.insert_header("Cache-Control", directives.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_request(name: &'static str, trusted: bool, conditional: bool, passes: bool) {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.insert_header(name, "x").unwrap();
+        strip_request(&mut request, trusted, conditional);
+        assert_eq!(request.headers.contains_key(name), passes, "{name}");
+    }
+
+    #[test]
+    fn the_walls_names_never_pass_in_any_spelling() {
+        for name in [
+            "X-Farewall-Payer",
+            "x_farewall_payer",
+            "X-Farewall_Payment-Id",
+            "PAYMENT-SIGNATURE",
+            "payment_signature",
+            "Payment-Required",
+            "X-PAYMENT",
+            "x_payment",
+            "X-Payment-Response",
+            "SIGN-IN-WITH-X",
+            "Settlement-Overrides",
+            "X-HTTP-Method-Override",
+            "x_http_method_override",
+            "X-Original-URL",
+            "X-Rewrite-Url",
+        ] {
+            check_request(name, true, true, false);
+        }
+        check_request("X-Payload", false, false, true);
+        check_request("Authorization", false, false, true);
+    }
+
+    #[test]
+    fn forwarding_headers_pass_only_from_a_trusted_proxy() {
+        for name in [
+            "X-Forwarded-For",
+            "Forwarded",
+            "X-Real-IP",
+            "x_forwarded_host",
+        ] {
+            check_request(name, false, true, false);
+            check_request(name, true, true, true);
+        }
+    }
+
+    #[test]
+    fn conditions_pass_only_where_the_rule_says_so() {
+        for name in ["If-None-Match", "Range", "If-Range"] {
+            check_request(name, false, false, false);
+            check_request(name, false, true, true);
+        }
+    }
+
+    #[test]
+    fn a_paid_response_is_private() {
+        for (given, want) in [
+            (None, "private"),
+            (Some("public, max-age=60"), "max-age=60, private"),
+            (
+                Some("Public, S-MaxAge=5,no-transform"),
+                "no-transform, private",
+            ),
+            (Some("private"), "private"),
+            (Some("no-store"), "no-store, private"),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            if let Some(given) = given {
+                response.insert_header("Cache-Control", given).unwrap();
+            }
+            make_private(&mut response).unwrap();
+            assert_eq!(response.headers["cache-control"], want);
+        }
+    }
+
+    #[test]
+    fn an_untrusted_client_cannot_say_where_it_comes_from() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.insert_header("X-Forwarded-For", "1.2.3.4").unwrap();
+        let trusted = [IpRange {
+            address: "10.0.0.0".parse().unwrap(),
+            prefix: 8,
+        }];
+        for (peer, want) in [
+            ("192.0.2.7:1", "192.0.2.7"),
+            ("10.1.1.1:1", "1.2.3.4, 10.1.1.1"),
+        ] {
+            let client = ClientIdentity::new(Some(peer.parse().unwrap()), false, &trusted);
+            let mut request = request.clone();
+            strip_request(&mut request, client.trusted, true);
+            set_forwarding(&mut request, &client, "api.example.com").unwrap();
+            assert_eq!(request.headers["x-forwarded-for"], want);
+            assert_eq!(request.headers["x-forwarded-host"], "api.example.com");
+        }
+    }
+}

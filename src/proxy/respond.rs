@@ -1,0 +1,266 @@
+//! Refusal -> status, headers, body: the only such mapping.
+//!
+//! Every answer tells the client what to do next, never what went wrong inside.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use serde_json::json;
+
+use crate::challenge;
+use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
+use crate::x402::Version;
+use crate::x402::header;
+use crate::x402::message::{PaymentRequiredV1, ResourceInfo, SettlementResponse};
+use crate::x402::reason::ReasonCode;
+
+/// What challenges say about the seller.
+#[derive(Clone, Debug)]
+pub struct Seller {
+    /// Scheme, host and port that clients use, without trailing slash.
+    pub public_origin: Arc<str>,
+    /// 1 to 32 printable ASCII characters.
+    pub service_name: Option<Arc<str>>,
+}
+
+/// An answer of the wall's own.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: ResponseHeader,
+    pub(super) body: Bytes,
+    /// A short word for metrics and log.
+    pub(super) outcome: &'static str,
+}
+
+/// The answer to a refused request.
+pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
+    match refusal {
+        Refusal::Target(error) => plain(400, "unsafe_target", &error.to_string()),
+        Refusal::BadRequest(text) => plain(400, "bad_request", text),
+        Refusal::MethodNotAllowed => plain(405, "method_not_allowed", "This method is not served."),
+        Refusal::OriginNotAllowed => plain(
+            403,
+            "origin_not_allowed",
+            "Scripts of this origin are not served.",
+        ),
+        Refusal::NoSuchRoute | Refusal::AmbiguousRoute => {
+            plain(404, "no_such_route", "Nothing is sold or given here.")
+        }
+        Refusal::Denied { .. } => plain(403, "denied", "This is not served."),
+        Refusal::NothingOffered { .. } => later(
+            503,
+            "payment_unavailable",
+            "Payments cannot be taken right now; nothing was charged.",
+            30,
+        ),
+        Refusal::BodyTooLarge => {
+            plain(413, "body_too_large", "The request body is over the limit.")
+        }
+        Refusal::Payment { why, purchase } => payment(why, purchase, seller),
+        Refusal::Upstream(UpstreamFailure::Timeout) => plain(
+            504,
+            "upstream_timeout",
+            "The service did not answer in time; nothing was charged.",
+        ),
+        Refusal::Upstream(UpstreamFailure::Unreachable | UpstreamFailure::Broken) => plain(
+            502,
+            "upstream_failed",
+            "The service did not answer; nothing was charged.",
+        ),
+        Refusal::Internal(_) => plain(
+            500,
+            "internal_error",
+            "This is our fault; nothing was charged.",
+        ),
+    }
+}
+
+fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result<Answer> {
+    let challenge =
+        |outcome, error: Option<&str>| challenged(402, outcome, error, purchase, seller);
+    match why {
+        PaymentRefusal::Required => challenge("payment_required", None),
+        PaymentRefusal::Proof(error) => challenge("proof_refused", Some(error.reason().as_str())),
+        PaymentRefusal::Invalid(reason) if *reason == ALLOWANCE_REQUIRED => {
+            // The buyer must approve Permit2 first; signing another proof would not help.
+            challenged(
+                412,
+                "allowance_required",
+                Some(reason.as_str()),
+                purchase,
+                seller,
+            )
+        }
+        PaymentRefusal::Invalid(reason) => challenge("proof_invalid", Some(reason.as_str())),
+        PaymentRefusal::Spent => challenge("payment_spent", Some("payment_already_used")),
+        PaymentRefusal::SettlementRefused { receipt } => refused(receipt, purchase, seller),
+        PaymentRefusal::InProgress => later(
+            409,
+            "payment_in_progress",
+            "A request with this payment is in progress. Repeat it with the same payment; do not pay again.",
+            1,
+        ),
+        PaymentRefusal::Busy => later(
+            503,
+            "busy",
+            "Too many payments are being checked; the same payment is still good.",
+            1,
+        ),
+        PaymentRefusal::FacilitatorUnavailable { retry_after_s } => later(
+            503,
+            "payment_unavailable",
+            "The payment cannot be checked right now. It is still good: repeat the request with it.",
+            retry_after_s.unwrap_or(5).clamp(1, 3600),
+        ),
+        PaymentRefusal::SettlementNotSent => later(
+            503,
+            "payment_unavailable",
+            "The payment cannot be settled right now and nothing was charged. It is still good: repeat the request with it.",
+            5,
+        ),
+        PaymentRefusal::Ledger(_) => later(
+            503,
+            "payment_unavailable",
+            "Payments cannot be taken right now. The payment is still good: repeat the request with it.",
+            5,
+        ),
+        PaymentRefusal::OutcomeUnknown => later(
+            503,
+            "settlement_unknown",
+            "The settlement is not confirmed yet. The same payment is still good: repeat the request with it, and do not pay again.",
+            5,
+        ),
+        PaymentRefusal::NotSold(_) => plain(
+            502,
+            "upstream_failed",
+            "The service gave a partial answer; nothing was charged.",
+        ),
+        PaymentRefusal::ResponseLost { receipt } => {
+            let mut answer = plain(
+                409,
+                "paid_response_lost",
+                "This payment was settled, but its response is lost and the request cannot be repeated safely. \
+                 Keep the receipt and ask the operator; do not pay again.",
+            )?;
+            if let Some(receipt) = receipt {
+                set_receipt(&mut answer.head, receipt, purchase)?;
+            }
+            Ok(answer)
+        }
+    }
+}
+
+const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::fixed("permit2_allowance_required");
+
+/// 402 (or 412) with a fresh challenge; version 1 clients find theirs in the body.
+fn challenged(
+    status: u16,
+    outcome: &'static str,
+    error: Option<&str>,
+    purchase: &Purchase,
+    seller: &Seller,
+) -> Result<Answer> {
+    let challenge = challenge::render(&purchase.quote.offers, &resource(purchase, seller), error);
+    let mut head = json_head(status, challenge.body.len(), 6)?;
+    head.insert_header(header::PAYMENT_REQUIRED, challenge.header)?;
+    Ok(Answer {
+        head,
+        body: challenge.body.into(),
+        outcome,
+    })
+}
+
+/// 402 after a refused settlement: the receipt, and no challenge header (spec section 1.3, row 18).
+fn refused(receipt: &SettlementResponse, purchase: &Purchase, seller: &Seller) -> Result<Answer> {
+    let body = match purchase.version {
+        Version::V2 => Bytes::from_static(b"{}"),
+        Version::V1 => {
+            let reason = receipt.error_reason.as_deref().map(ReasonCode::foreign);
+            let error = reason.as_ref().map(ReasonCode::as_str);
+            challenge::render(&purchase.quote.offers, &resource(purchase, seller), error)
+                .body
+                .into()
+        }
+    };
+    let mut head = json_head(402, body.len(), 6)?;
+    set_receipt(&mut head, receipt, purchase)?;
+    Ok(Answer {
+        head,
+        body,
+        outcome: "settlement_refused",
+    })
+}
+
+/// What is sold: the public origin and the canonical path, never what a client claims. The query
+/// stays out: it may hold secrets, and the challenge travels to facilitators.
+fn resource(purchase: &Purchase, seller: &Seller) -> ResourceInfo {
+    ResourceInfo {
+        url: format!("{}{}", seller.public_origin, purchase.path),
+        description: purchase.route.description.to_string(),
+        mime_type: purchase.route.mime_type.to_string(),
+        service_name: seller.service_name.as_deref().map(str::to_owned),
+    }
+}
+
+/// Adds the receipt, in the version and under the name that the client reads.
+pub(super) fn set_receipt(
+    head: &mut ResponseHeader,
+    receipt: &SettlementResponse,
+    purchase: &Purchase,
+) -> Result<()> {
+    let mut receipt = receipt.clone();
+    receipt.error_message = None;
+    receipt.error_reason = receipt
+        .error_reason
+        .map(|r| ReasonCode::foreign(&r).to_string());
+    let name = match purchase.version {
+        Version::V2 => header::PAYMENT_RESPONSE,
+        Version::V1 => {
+            let offer = purchase
+                .quote
+                .offers
+                .iter()
+                .find(|o| o.network.as_str() == receipt.network);
+            if let Some(name) = offer.and_then(|o| o.v1_network) {
+                name.clone_into(&mut receipt.network);
+            }
+            header::X_PAYMENT_RESPONSE
+        }
+    };
+    head.insert_header(name, header::encode(&receipt))
+}
+
+/// An error with a code for programs and a sentence for people.
+fn plain(status: u16, code: &'static str, message: &str) -> Result<Answer> {
+    let body = Bytes::from(json!({ "error": code, "message": message }).to_string());
+    Ok(Answer {
+        head: json_head(status, body.len(), 4)?,
+        body,
+        outcome: code,
+    })
+}
+
+/// The same, with `Retry-After`.
+fn later(status: u16, code: &'static str, message: &str, seconds: u64) -> Result<Answer> {
+    let mut answer = plain(status, code, message)?;
+    answer
+        .head
+        .insert_header("Retry-After", seconds.to_string())?;
+    Ok(answer)
+}
+
+fn json_head(status: u16, length: usize, headers: usize) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(status, Some(headers))?;
+    head.insert_header("Content-Type", "application/json")?;
+    head.insert_header("Content-Length", length.to_string())?;
+    head.insert_header("Cache-Control", "no-store")?;
+    Ok(head)
+}
+
+/// Whether a challenge body of version 1 can be parsed back; used by tests of this mapping.
+#[cfg(test)]
+pub(super) fn parse_v1(body: &[u8]) -> Option<PaymentRequiredV1> {
+    serde_json::from_slice(body).ok()
+}
