@@ -1,1 +1,117 @@
-//! Every metric.
+//! Every metric: name, unit, labels. Labels are rule names and fixed words, never paths or payers.
+
+use std::time::Duration;
+
+use once_cell::sync::Lazy;
+use prometheus::{
+    Encoder, HistogramVec, IntCounterVec, IntGauge, Registry, TextEncoder, histogram_opts, opts,
+};
+
+use crate::route::price::Offer;
+
+static REGISTRY: Lazy<Registry> = Lazy::new(Registry::new);
+
+static REQUESTS: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter("farewall_requests_total", "Requests by rule and outcome.", &["rule", "outcome"])
+});
+
+static SECONDS: Lazy<HistogramVec> = Lazy::new(|| {
+    let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let options = histogram_opts!(
+        "farewall_request_duration_seconds",
+        "Seconds from the request head to the last byte of the answer.",
+        buckets
+    );
+    registered(HistogramVec::new(options, &["outcome"]))
+});
+
+static PAYMENTS: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter("farewall_paid_requests_total", "Requests answered against a settled payment.", &["rule", "accept"])
+});
+
+static REVENUE: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter(
+        "farewall_revenue_atomic_total",
+        "Settled amounts in the asset's smallest unit; amounts above 2^63 are left to the ledger.",
+        &["rule", "accept"],
+    )
+});
+
+static SETTLE_OUTCOMES: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter("farewall_settlements_total", "Settle calls by outcome.", &["facilitator", "outcome"])
+});
+
+static UNKNOWN: Lazy<IntGauge> = Lazy::new(|| {
+    registered(IntGauge::with_opts(opts!(
+        "farewall_unknown_settlements",
+        "Claims whose settlement outcome is not known."
+    )))
+});
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(IntCounterVec::new(opts!(name, help), labels))
+}
+
+#[expect(clippy::expect_used, reason = "names are constants; a test renders every metric")]
+fn registered<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
+    let metric = metric.expect("metric names and labels are valid");
+    REGISTRY.register(Box::new(metric.clone())).expect("each metric is registered once");
+    metric
+}
+
+/// A request is over.
+pub fn request(rule: &str, outcome: &str, elapsed: Duration) {
+    REQUESTS.with_label_values(&[rule, outcome]).inc();
+    SECONDS.with_label_values(&[outcome]).observe(elapsed.as_secs_f64());
+}
+
+/// A request was answered against a settled payment.
+pub fn paid(rule: &str, offer: &Offer) {
+    PAYMENTS.with_label_values(&[rule, &offer.accept]).inc();
+    if let Ok(units) = i64::try_from(offer.amount.units())
+        && let Ok(units) = u64::try_from(units)
+    {
+        REVENUE.with_label_values(&[rule, &offer.accept]).inc_by(units);
+    }
+}
+
+/// A settle call ended: `settled`, `refused`, `unknown` or `not_sent`.
+pub fn settlement(facilitator: &str, outcome: &'static str) {
+    SETTLE_OUTCOMES.with_label_values(&[facilitator, outcome]).inc();
+}
+
+/// How many claims wait for a definite outcome.
+pub fn unknown_settlements(count: usize) {
+    UNKNOWN.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
+/// All metrics in the Prometheus text format.
+#[must_use]
+pub fn render() -> String {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&REGISTRY.gather(), &mut text) {
+        tracing::error!(%error, "cannot render the metrics");
+    }
+    String::from_utf8(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_rendered_with_its_help() {
+        request("quote", "paid", Duration::from_millis(3));
+        settlement("local", "settled");
+        unknown_settlements(2);
+        let text = render();
+        for name in [
+            "farewall_requests_total{outcome=\"paid\",rule=\"quote\"} 1",
+            "farewall_request_duration_seconds_count{outcome=\"paid\"} 1",
+            "farewall_settlements_total{facilitator=\"local\",outcome=\"settled\"} 1",
+            "farewall_unknown_settlements 2",
+        ] {
+            assert!(text.contains(name), "{name} is missing in\n{text}");
+        }
+    }
+}
