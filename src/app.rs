@@ -1,1 +1,320 @@
-//! Settings become a running wall.
+//! Settings become a running wall: the only place that wires.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ExecutionPhase, RunArgs, Server};
+use thiserror::Error;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::settings::Settings;
+use crate::facilitator::http::{BuildError, HttpFacilitator};
+use crate::facilitator::supported::{SupportedBook, load_book};
+use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
+use crate::kept::KeptResponses;
+use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Ledger, LedgerError};
+use crate::proof::cache::VerdictCache;
+use crate::proof::verify::Verifier;
+use crate::proxy::{Seller, Wall};
+use crate::reconcile::Reconciler;
+use crate::route::{RouteError, RouteTable};
+use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
+
+/// How long, after the last request, settlements in flight may take before the process ends.
+const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
+
+/// How often `/supported` is asked again while a rule lacks offers because of it.
+const SUPPORTED_RETRY: Duration = Duration::from_secs(15);
+
+/// Why the wall does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Rules that contradict one another or the facilitators.
+    #[error("{}", lines(.0))]
+    Routes(Vec<RouteError>),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A facilitator's client cannot be built.
+    #[error(transparent)]
+    Facilitator(#[from] BuildError),
+    /// An upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// A socket, file or thread.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// Certificate or key.
+    #[error("listener {address}: {cause}")]
+    Tls {
+        /// The listener.
+        address: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// TLS to upstreams and facilitators needs to know whom to trust.
+    #[error(
+        "no certificate authorities found; install the package ca-certificates, \
+         or name a PEM bundle in [server] ca_file"
+    )]
+    NoAuthorities,
+}
+
+fn lines(errors: &[RouteError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A wall that is ready to run.
+pub struct App {
+    server: Server,
+    // Payments run here: it outlives requests, connections and pingora's own runtimes.
+    payments: Runtime,
+    settler: Arc<Settler>,
+    under_way: Arc<AtomicUsize>,
+}
+
+impl App {
+    /// Opens, connects and binds everything that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing is half started.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        require_authorities(settings.server.ca_file.as_deref())?;
+        let payments = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("payments")
+            .enable_all()
+            .build()
+            .map_err(|cause| StartError::Io { what: "cannot start threads".to_owned(), cause })?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
+        let facilitators = facilitators(&settings)?;
+        let book = payments.block_on(load_book(&facilitators, &settings.facilitators));
+        let routes = RouteTable::build(&settings, &book).map_err(StartError::Routes)?;
+        let incomplete = !routes.missing().is_empty();
+        let settler = Settler::new(
+            facilitators.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&clock),
+            payments.handle().clone(),
+        );
+        let gate = Arc::new(gate(&settings, routes, &settler, &ledger, &clock, facilitators.clone(), &payments));
+        let (upstreams, health) = upstreams(&settings)?;
+        serve_admin(&settings, &payments, &ledger)?;
+        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
+        payments.spawn(reconciler.run());
+        if incomplete {
+            payments.spawn(complete_routes(settings.clone(), Arc::clone(&gate), facilitators));
+        }
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let wall = Wall {
+            gate,
+            upstreams: Arc::new(upstreams),
+            seller: Seller {
+                public_origin: settings.server.public_origin.clone(),
+                service_name: settings.server.service_name.clone(),
+            },
+            cors: settings.cors.clone(),
+            trusted_proxies: settings.server.trusted_proxies.clone(),
+            target_bytes_max: settings.limits.target_bytes_max,
+            under_way: Arc::clone(&under_way),
+        };
+        let server = server(&settings, wall, health)?;
+        Ok(Self { server, payments, settler, under_way })
+    }
+
+    /// Serves until SIGTERM, SIGINT or SIGQUIT, lets what is under way finish, and returns.
+    pub fn run(self) {
+        let Self { server, payments, settler, under_way } = self;
+        let mut phase = server.watch_execution_phase();
+        let (watched, idle) = (Arc::clone(&settler), under_way);
+        // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
+        std::thread::spawn(move || {
+            while let Ok(now) = phase.blocking_recv() {
+                if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
+                    while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    tracing::info!("nothing is under way any more; ending");
+                    std::process::exit(0);
+                }
+            }
+        });
+        server.run(RunArgs::default());
+        let since = Instant::now();
+        while settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        payments.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+fn open_ledger(
+    settings: &Settings,
+    payments: &Runtime,
+    clock: &dyn Clock,
+) -> Result<Arc<dyn Ledger>, StartError> {
+    let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
+    if released > 0 {
+        tracing::warn!(released, "claims of an earlier process were given back; nothing was charged for them");
+    }
+    Ok(Arc::new(ledger))
+}
+
+fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
+    let ca_file = settings.server.ca_file.as_deref();
+    let mut all = Facilitators::new();
+    for (name, facilitator) in &settings.facilitators {
+        all.insert(name.clone(), Arc::new(HttpFacilitator::new(facilitator, ca_file)?));
+    }
+    Ok(all)
+}
+
+fn gate(
+    settings: &Settings,
+    routes: RouteTable,
+    settler: &Arc<Settler>,
+    ledger: &Arc<dyn Ledger>,
+    clock: &Arc<dyn Clock>,
+    facilitators: Facilitators,
+    payments: &Runtime,
+) -> Gate {
+    let limits = &settings.limits;
+    let cache = VerdictCache::new(limits.verdict_cache_entries_max);
+    Gate::new(GateParts {
+        routes,
+        verifier: Verifier::new(cache, facilitators, payments.handle().clone()),
+        ledger: Arc::clone(ledger),
+        settler: Arc::clone(settler),
+        kept: Arc::new(KeptResponses::new(limits.kept_responses_bytes_max)),
+        clock: Arc::clone(clock),
+        limits: GateLimits {
+            payment_header_bytes_max: limits.payment_header_bytes_max,
+            unverified_proofs_max: limits.unverified_proofs_max,
+            duplicate_wait: limits.duplicate_wait,
+            retry_window: limits.retry_window,
+        },
+    })
+}
+
+fn upstreams(settings: &Settings) -> Result<(Upstreams, Vec<HealthService>), StartError> {
+    let (mut all, mut health) = (Upstreams::new(), Vec::new());
+    for (name, upstream) in &settings.upstreams {
+        let (upstream, service) = Upstream::new(upstream.clone())?;
+        all.insert(name.clone(), upstream);
+        health.extend(service);
+    }
+    Ok((all, health))
+}
+
+fn serve_admin(
+    settings: &Settings,
+    payments: &Runtime,
+    ledger: &Arc<dyn Ledger>,
+) -> Result<(), StartError> {
+    let Some(address) = settings.server.admin else { return Ok(()) };
+    let failed = |cause| StartError::Io { what: format!("admin listener {address}"), cause };
+    let listener = payments.block_on(tokio::net::TcpListener::bind(address)).map_err(failed)?;
+    let ledger = Arc::clone(ledger);
+    payments.spawn(async move {
+        if let Err(error) = crate::admin::serve(listener, ledger).await {
+            tracing::error!(%error, "the admin listener ended");
+        }
+    });
+    Ok(())
+}
+
+/// Asks `/supported` again until every configured way of being paid can be offered.
+async fn complete_routes(settings: Settings, gate: Arc<Gate>, facilitators: Facilitators) {
+    loop {
+        tokio::time::sleep(SUPPORTED_RETRY).await;
+        let book: SupportedBook = load_book(&facilitators, &settings.facilitators).await;
+        match RouteTable::build(&settings, &book) {
+            Ok(routes) => {
+                let complete = routes.missing().is_empty();
+                gate.replace_routes(routes);
+                if complete {
+                    tracing::info!("every way of being paid is available now");
+                    return;
+                }
+            }
+            Err(errors) => tracing::error!(errors = %lines(&errors), "cannot offer all ways of being paid"),
+        }
+    }
+}
+
+fn server(settings: &Settings, wall: Wall, health: Vec<HealthService>) -> Result<Server, StartError> {
+    let grace = settings.server.shutdown_grace.as_secs();
+    let conf = ServerConf {
+        threads: settings.server.worker_threads,
+        work_stealing: settings.server.work_stealing,
+        upstream_keepalive_pool_size: 512,
+        grace_period_seconds: Some(grace),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ca_file: settings.server.ca_file.as_ref().map(|p| p.display().to_string()),
+        max_retries: 3,
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall);
+    // h2c is recognised by its preface per connection; pingora has one switch for all listeners of
+    // a service, so listeners with and without it are told apart below.
+    let h2c = settings.listeners.iter().any(|l| l.h2c);
+    if let Some(logic) = service.app_logic_mut() {
+        let mut options = HttpServerOptions::default();
+        options.h2c = h2c;
+        logic.server_options = Some(options);
+    }
+    for listener in &settings.listeners {
+        let address = listener.address.to_string();
+        match &listener.tls {
+            None => service.add_tcp(&address),
+            Some(files) => {
+                let tls = |cause: String| StartError::Tls { address: address.clone(), cause };
+                for file in [&files.cert, &files.key] {
+                    std::fs::read(file).map_err(|e| tls(format!("{}: {e}", file.display())))?;
+                }
+                let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
+                let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
+                settings.enable_h2();
+                service.add_tls_with_settings(&address, None, settings);
+            }
+        }
+    }
+    server.add_service(service);
+    for service in health {
+        server.add_service(service);
+    }
+    Ok(server)
+}
+
+/// pingora panics at its start when it finds no certificate authorities: say it properly before.
+fn require_authorities(ca_file: Option<&Path>) -> Result<(), StartError> {
+    match ca_file {
+        Some(file) => std::fs::read(file).map(drop).map_err(|cause| StartError::Io {
+            what: format!("ca_file {}", file.display()),
+            cause,
+        }),
+        None if rustls_native_certs::load_native_certs().certs.is_empty() => {
+            Err(StartError::NoAuthorities)
+        }
+        None => Ok(()),
+    }
+}

@@ -1,13 +1,71 @@
 //! `farewall run`.
 
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+use crate::app::{App, StartError};
+use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE};
+use crate::config;
 
 /// Arguments of `farewall run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Examples:
+  farewall run
+  farewall run --config /etc/farewall/farewall.toml
+  RUST_LOG=farewall=debug farewall run
+
+It runs in the foreground and ends on SIGTERM or SIGINT, after what is under way has finished.
+The log goes to standard error: for people on a terminal, one JSON object a line otherwise.")]
+pub struct Args {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
+    config: PathBuf,
+}
 
 /// Runs the command.
 #[must_use]
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(super::EXIT_NO)
+pub fn run(args: Args) -> ExitCode {
+    start_log();
+    let loaded = match config::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprintln!("{report}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.summary());
+    }
+    match App::start(loaded.settings) {
+        Ok(app) => {
+            app.run();
+            ExitCode::SUCCESS
+        }
+        Err(error @ StartError::Routes(_)) => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_OUTSIDE)
+        }
+    }
+}
+
+/// Human on a terminal, JSON otherwise; `RUST_LOG` filters, default `info`.
+pub(super) fn start_log() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn,pingora_proxy=warn"));
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if std::io::stderr().is_terminal() {
+        log.try_init()
+    } else {
+        log.json().flatten_event(true).try_init()
+    };
+    drop(started);
 }
