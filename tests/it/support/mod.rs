@@ -1,0 +1,37 @@
+//! What the tests are made with: the real binary, an origin that counts, the sandbox facilitator,
+//! and clients that can say exactly what they want to say.
+
+pub mod buyer;
+pub mod origin;
+pub mod raw;
+pub mod wall;
+
+pub use buyer::{Offer, Signer};
+pub use origin::Origin;
+pub use raw::{RawResponse, raw_request};
+pub use wall::{Setup, Wall};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+/// Decodes a payment header.
+#[track_caller]
+pub fn decode(header: &str) -> Value {
+    serde_json::from_slice(&STANDARD.decode(header).unwrap()).unwrap()
+}
+
+/// Encodes a payment header.
+pub fn encode(value: &Value) -> String {
+    STANDARD.encode(value.to_string())
+}
+
+/// Tries until it holds; for what happens a moment later, such as a record behind a response.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "never came true: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,242 @@
+//! The real binary in a directory of its own, between an origin and the sandbox facilitator.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use farewall::sandbox::{Sandbox, SandboxOptions};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Origin;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_farewall");
+
+/// Rules that most tests use.
+pub const RULES: &str = r#"
+[[rule]]
+name = "health"
+path = "/health"
+free = true
+
+[[rule]]
+name = "quote"
+methods = ["GET"]
+path = "/v1/quote"
+price = "$0.001"
+description = "A quote"
+mime_type = "application/json"
+
+[[rule]]
+name = "any"
+path = "/v1/{name}"
+price = "$0.002"
+
+[[rule]]
+name = "before"
+path = "/before/{name}"
+price = "$0.003"
+settle = "before"
+
+[[rule]]
+name = "admin"
+path = "/admin/{*rest}"
+deny = true
+"#;
+
+/// What a wall is started with.
+#[derive(Default)]
+pub struct Setup {
+    pub rules: Option<String>,
+    /// Put at the top of the file.
+    pub top: String,
+    /// Put under `[server]`.
+    pub server: String,
+    /// Put under `[limits]`.
+    pub limits: String,
+    /// Put under `[upstream.api]`.
+    pub upstream: String,
+    /// Put under `[facilitator.sandbox]`.
+    pub facilitator: String,
+    /// Put under `[[listen]]`.
+    pub listen: String,
+    /// Base URL in place of the sandbox.
+    pub facilitator_url: Option<String>,
+    pub sandbox: SandboxOptions,
+}
+
+pub struct Wall {
+    pub address: SocketAddr,
+    pub origin: Origin,
+    pub sandbox: Sandbox,
+    pub config: PathBuf,
+    dir: TempDir,
+    child: Child,
+}
+
+impl Wall {
+    /// With [`RULES`].
+    pub async fn start() -> Self {
+        Setup::default().start().await
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The ledger as `farewall ledger list --format json` tells it, newest first.
+    #[track_caller]
+    pub fn ledger(&self) -> Vec<Value> {
+        let ledger = self.dir.path().join("ledger.db");
+        let output = farewall(&["ledger", "list", "--format", "json", "--ledger", ledger.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The states in the ledger, newest first.
+    #[track_caller]
+    pub fn states(&self) -> Vec<String> {
+        self.ledger().iter().map(|r| r["state"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and waits.
+    pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
+        let since = Instant::now();
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        (self.child.wait().unwrap(), since.elapsed())
+    }
+
+    /// Starts it again on the same ledger and address.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.config, &self.dir);
+        wait_for(self.address, &mut self.child, &self.dir);
+    }
+}
+
+impl Drop for Wall {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the wall\n{}", self.log());
+        }
+    }
+}
+
+impl Setup {
+    pub fn rules(rules: &str) -> Self {
+        Self { rules: Some(rules.to_owned()), ..Self::default() }
+    }
+
+    pub async fn start(self) -> Wall {
+        let origin = Origin::start().await;
+        let sandbox = Sandbox::new(self.sandbox.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = sandbox.clone();
+        tokio::spawn(async move { serving.serve(listener).await });
+        let dir = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = dir.path().join("farewall.toml");
+        std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
+        let mut child = spawn(&config, &dir);
+        wait_for(address, &mut child, &dir);
+        Wall { address, origin, sandbox, config, dir, child }
+    }
+
+    fn toml(&self, address: SocketAddr, origin: SocketAddr, sandbox: &str) -> String {
+        let mut text = String::new();
+        let facilitator = self.facilitator_url.as_deref().unwrap_or(sandbox);
+        write!(
+            text,
+            r#"{top}
+[server]
+public_origin = "https://api.example.com"
+admin = "off"
+worker_threads = 2
+{server}
+[[listen]]
+address = "{address}"
+{listen}
+[limits]
+{limits}
+[ledger]
+path = "ledger.db"
+[facilitator.sandbox]
+url = "{facilitator}"
+sandbox = true
+{settings}
+[accept.base-sepolia-usdc]
+network = "base-sepolia"
+asset = "USDC"
+pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+facilitators = ["sandbox"]
+[upstream.api]
+url = "http://{origin}"
+{upstream}
+{rules}
+"#,
+            top = self.top,
+            server = self.server,
+            listen = self.listen,
+            limits = self.limits,
+            settings = self.facilitator,
+            upstream = self.upstream,
+            rules = self.rules.as_deref().unwrap_or(RULES),
+        )
+        .unwrap();
+        text
+    }
+}
+
+/// Runs a command of the binary to its end.
+pub fn farewall(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().unwrap()
+}
+
+/// An address that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(dir.path().join("log"))
+        .unwrap();
+    Command::new(BINARY)
+        .args(["run", "--config", config.to_str().unwrap()])
+        .env("RUST_LOG", "farewall=debug,pingora_core=warn,pingora_proxy=warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for(address: SocketAddr, child: &mut Child, dir: &TempDir) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while std::net::TcpStream::connect(address).is_err() {
+        let log = || std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("the wall ended at its start: {status}\n{}", log());
+        }
+        assert!(Instant::now() < end, "the wall does not listen\n{}", log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
