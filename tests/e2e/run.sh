@@ -4,7 +4,7 @@
 #   tests/e2e/run.sh                the wall: builds target/debug/farewall unless FAREWALL_BIN names a binary
 #   tests/e2e/run.sh --reference    the official seller @x402/express instead: are the tests themselves right?
 #
-# Needs node >= 20 with npm, python >= 3.10 with venv, cargo; everything else is installed in here and in a cache.
+# Needs node >= 20.11 with npm, python >= 3.10 with venv, cargo; everything else is installed in here and in a cache.
 # Where node or python are missing it says SKIPPED and succeeds; with CI set it fails instead.
 #
 #   FAREWALL_BIN=FILE      the binary to test
@@ -38,10 +38,8 @@ skip() {
 }
 
 python=${PYTHON:-python3}
-command -v node >/dev/null || skip "node is missing (20 or newer is needed)"
+command -v node >/dev/null || skip "node is missing (20.11 or newer is needed)"
 command -v npm >/dev/null || skip "npm is missing"
-node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' || skip "node $(node --version) is older than 20"
-# Absolute: a relative import.meta.dirname would need node 20.11.
 node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || b >= 11 ? 0 : 1)' ||
   skip "node $(node --version) is older than 20.11"
 command -v "$python" >/dev/null || skip "python3 is missing (3.10 or newer is needed)"
@@ -110,11 +108,20 @@ clean_up() {
     kill -TERM "$driver" 2>/dev/null || true
     wait "$driver" 2>/dev/null || true
   fi
-  # The driver ends its children itself. These are left only if it was killed; children of ours, so none is a stranger's.
+  # The driver ends its children itself; some are left only if it was killed. Their environment shows that they are ours.
   while read -r pid; do
-    [[ "$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -x "E2E_RUN_DIR=$E2E_RUN_DIR")" ]] &&
-      kill -KILL "$pid" 2>/dev/null
+    if grep -qzx "E2E_RUN_DIR=$E2E_RUN_DIR" "/proc/$pid/environ" 2>/dev/null; then
+      kill -KILL "$pid" 2>/dev/null || true
+    fi
   done <"$E2E_PIDS"
+  if [[ $status -ne 0 ]]; then
+    for log in "$E2E_RUN_DIR"/*.log; do
+      if [[ -s "$log" ]]; then
+        echo "--- end of ${log##*/}"
+        tail -n 25 "$log"
+      fi
+    done
+  fi
   if [[ $status -eq 0 && -z "${E2E_KEEP_LOGS:-}" ]]; then
     rm -rf "$E2E_RUN_DIR"
   else

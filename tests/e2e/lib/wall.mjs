@@ -16,6 +16,7 @@ function configuration({ url, address, logDir, facilitator, origin, payTo }) {
   return `[server]
 public_origin = ${text(url)}
 admin = "off"
+shutdown_grace_s = 1
 
 [[listen]]
 address = ${text(address)}
