@@ -24,6 +24,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map(|value| value.to_str().map(str::to_owned))
         .transpose()?;
     let body = response.text().await?;
-    println!("{}", serde_json::json!({ "status": status, "body": body, "receipt": receipt }));
+    println!(
+        "{}",
+        serde_json::json!({ "status": status, "body": body, "receipt": receipt })
+    );
     Ok(())
 }
