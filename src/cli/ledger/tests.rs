@@ -60,8 +60,8 @@ fn filled() -> (TempDir, PathBuf) {
             vec![settling(), settled()],
             vec![settling(), settled(), Move::Delivered],
         ];
-        for (n, life) in (1_u8..).zip(lives) {
-            let now = NOW.minus(3_600 * u64::from(4 - n));
+        for (n, (hours, life)) in (1_u8..).zip([3, 2, 1, 0].into_iter().zip(lives)) {
+            let now = NOW.minus(3_600_u64.saturating_mul(hours));
             let rule = if n == 1 {
                 "=cmd|' /C calc'!A0"
             } else {

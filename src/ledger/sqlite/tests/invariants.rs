@@ -1,5 +1,10 @@
 //! DESIGN invariant 3 and the rules of moving, over random sequences, against a model in memory.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -89,95 +94,119 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// One step on both; whatever they answer must agree.
-fn take(
-    step: Step,
-    now: UnixSeconds,
-    model: &mut Model,
-    ledger: &SqliteLedger,
-    runtime: &Runtime,
-) -> Result<(), TestCaseError> {
-    match step {
-        Step::Claim {
-            payment,
-            amount,
-            euro,
-        } => {
-            let asset = Asset::verbatim(if euro { "EURC" } else { "USDC" });
-            let valid_before = now.plus(4);
-            let new = NewClaim {
-                amount: AtomicAmount::new(amount),
-                asset,
-                valid_before,
-                ..new_claim(payment)
-            };
-            match (
-                runtime.block_on(ledger.claim(new, now)).unwrap(),
-                model.holder(payment),
-            ) {
-                (ClaimAnswer::Held(record), Some(holder)) => prop_assert_eq!(record.id.0, holder),
-                (ClaimAnswer::Claimed(claim), None) => {
-                    prop_assert!(claim.id().0 > model.newest, "a number was used twice");
-                    model.newest = claim.id().0;
-                    let (state, changed_at) = (State::Claimed, now);
-                    let claim = Modelled {
-                        payment,
-                        amount,
-                        euro,
-                        state,
-                        valid_before,
-                        changed_at,
-                    };
-                    model.claims.insert(model.newest, claim);
-                }
-                (answer, holder) => prop_assert!(false, "{answer:?}, but held by {holder:?}"),
+type Checked = Result<(), TestCaseError>;
+
+/// The model and the ledger side by side. Each step is done to both, and their answers must agree.
+struct Both {
+    model: Model,
+    ledger: SqliteLedger,
+    runtime: Runtime,
+}
+
+impl Both {
+    fn take(&mut self, step: Step, now: UnixSeconds, path: &Path) -> Checked {
+        match step {
+            Step::Claim {
+                payment,
+                amount,
+                euro,
+            } => self.claim(payment, amount, euro, now),
+            Step::Advance { claim, to } => {
+                self.advance(i64::try_from(claim.index(70)).unwrap(), to, now)
             }
-        }
-        Step::Advance { claim, to } => {
-            let id = i64::try_from(claim.index(70)).unwrap();
-            let moved = runtime.block_on(ledger.advance(ClaimId(id), move_to(to).unwrap(), now));
-            match (moved, model.claims.get_mut(&id)) {
-                (Err(LedgerError::NoSuchClaim(which)), None) => prop_assert_eq!(which, id),
-                (Err(LedgerError::IllegalMove { found, .. }), Some(claim)) => {
-                    prop_assert_eq!(found, claim.state);
-                    prop_assert!(!claim.state.may_become(to));
-                }
-                (Ok(()), Some(claim)) => {
-                    prop_assert!(claim.state.may_become(to));
-                    (claim.state, claim.changed_at) = (to, now);
-                }
-                (moved, claim) => prop_assert!(false, "{moved:?}, but {claim:?}"),
+            Step::Restart => {
+                self.model.earlier = self.model.claims.keys().last().copied().unwrap_or(0);
+                self.ledger = SqliteLedger::open(path).unwrap();
+                Ok(())
             }
-        }
-        Step::Restart => model.earlier = model.claims.keys().last().copied().unwrap_or(0),
-        Step::ReleaseAbandoned => {
-            let mut released = 0;
-            for (_, claim) in model.claims.range_mut(..=model.earlier) {
-                if claim.state == State::Claimed {
-                    (claim.state, claim.changed_at) = (State::Released, now);
-                    released += 1;
-                }
-            }
-            prop_assert_eq!(
-                runtime.block_on(ledger.release_abandoned(now)).unwrap(),
-                released
-            );
-        }
-        Step::Prune => {
-            let before = now.minus(6);
-            let count = model.claims.len();
-            model.claims.retain(|_, claim| {
-                let open = matches!(
-                    claim.state,
-                    State::Claimed | State::Settling | State::Settled
-                );
-                open || claim.changed_at >= before || claim.valid_before >= before
-            });
-            let gone = u64::try_from(count - model.claims.len()).unwrap();
-            prop_assert_eq!(runtime.block_on(ledger.prune(before)).unwrap(), gone);
+            Step::ReleaseAbandoned => self.release_abandoned(now),
+            Step::Prune => self.prune(now.minus(6)),
         }
     }
-    Ok(())
+
+    fn claim(&mut self, payment: u64, amount: u128, euro: bool, now: UnixSeconds) -> Checked {
+        let valid_before = now.plus(4);
+        let new = NewClaim {
+            amount: AtomicAmount::new(amount),
+            asset: Asset::verbatim(if euro { "EURC" } else { "USDC" }),
+            valid_before,
+            ..new_claim(payment)
+        };
+        let answer = self.runtime.block_on(self.ledger.claim(new, now)).unwrap();
+        match (answer, self.model.holder(payment)) {
+            (ClaimAnswer::Held(record), Some(holder)) => prop_assert_eq!(record.id.0, holder),
+            (ClaimAnswer::Claimed(claim), None) => {
+                let id = claim.id().0;
+                prop_assert!(id > self.model.newest, "a number was used twice");
+                self.model.newest = id;
+                let (state, changed_at) = (State::Claimed, now);
+                let claim = Modelled {
+                    payment,
+                    amount,
+                    euro,
+                    state,
+                    valid_before,
+                    changed_at,
+                };
+                self.model.claims.insert(id, claim);
+            }
+            (answer, holder) => prop_assert!(false, "{answer:?}, but held by {holder:?}"),
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, id: i64, to: State, now: UnixSeconds) -> Checked {
+        let step = move_to(to).unwrap();
+        let moved = self
+            .runtime
+            .block_on(self.ledger.advance(ClaimId(id), step, now));
+        match (moved, self.model.claims.get_mut(&id)) {
+            (Err(LedgerError::NoSuchClaim(which)), None) => prop_assert_eq!(which, id),
+            (Err(LedgerError::IllegalMove { found, .. }), Some(claim)) => {
+                prop_assert_eq!(found, claim.state);
+                prop_assert!(!claim.state.may_become(to));
+            }
+            (Ok(()), Some(claim)) => {
+                prop_assert!(claim.state.may_become(to));
+                (claim.state, claim.changed_at) = (to, now);
+            }
+            (moved, claim) => prop_assert!(false, "{moved:?}, but {claim:?}"),
+        }
+        Ok(())
+    }
+
+    fn release_abandoned(&mut self, now: UnixSeconds) -> Checked {
+        let mut released = 0;
+        for (_, claim) in self.model.claims.range_mut(..=self.model.earlier) {
+            if claim.state == State::Claimed {
+                (claim.state, claim.changed_at) = (State::Released, now);
+                released += 1;
+            }
+        }
+        let answer = self
+            .runtime
+            .block_on(self.ledger.release_abandoned(now))
+            .unwrap();
+        prop_assert_eq!(answer, released);
+        Ok(())
+    }
+
+    fn prune(&mut self, before: UnixSeconds) -> Checked {
+        let count = self.model.claims.len();
+        self.model.claims.retain(|_, claim| {
+            let open = matches!(
+                claim.state,
+                State::Claimed | State::Settling | State::Settled
+            );
+            open || claim.changed_at >= before || claim.valid_before >= before
+        });
+        let gone = u64::try_from(count - self.model.claims.len()).unwrap();
+        prop_assert_eq!(
+            self.runtime.block_on(self.ledger.prune(before)).unwrap(),
+            gone
+        );
+        Ok(())
+    }
 }
 
 proptest! {
@@ -185,16 +214,14 @@ proptest! {
 
     #[test]
     fn the_ledger_does_what_the_model_does_and_every_unit_is_in_one_state(steps in steps()) {
+        let (directory, ledger) = fresh();
+        let path = directory.path().join("farewall.db");
         let runtime = Builder::new_current_thread().build().unwrap();
-        let (directory, mut ledger) = fresh();
-        let mut model = Model::default();
+        let mut both = Both { model: Model::default(), ledger, runtime };
         for (tick, step) in (0_u64..).zip(steps) {
-            if matches!(step, Step::Restart) {
-                drop(ledger);
-                ledger = SqliteLedger::open(&directory.path().join("farewall.db")).unwrap();
-            }
-            take(step, NOW.plus(tick), &mut model, &ledger, &runtime)?;
+            both.take(step, NOW.plus(tick), &path)?;
         }
+        let Both { model, ledger, runtime } = both;
         let totals = runtime.block_on(ledger.totals(Filter::default())).unwrap();
         let by_state: BTreeMap<_, _> = totals
             .iter()

@@ -250,10 +250,10 @@ async fn a_store_that_cannot_write_fails_every_waiting_write_and_recovers() {
         "{broken:?}"
     );
     // Neighbours share its fate or not, but what was answered is what is on disk.
-    for (n, answer) in [(1, first), (3, third)] {
+    for (n, another, answer) in [(1, 11, first), (3, 13, third)] {
         let on_disk = ledger.find(payment(n)).await.unwrap().is_some();
         assert_eq!(answer.is_ok(), on_disk, "{answer:?}");
-        claim(&ledger, new_claim(10 + n)).await.unwrap();
+        claim(&ledger, new_claim(another)).await.unwrap();
     }
     assert!(ledger.find(payment(2)).await.unwrap().is_none());
 }
