@@ -1,13 +1,375 @@
-//! `farewall ledger`.
+//! `farewall ledger`: what became of the payments. Only reads, also while a wall runs.
 
+mod export;
+mod show;
+mod table;
+mod when;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Subcommand, ValueEnum};
+use thiserror::Error;
+
+use self::export::{Csv, Json};
+use self::when::When;
+use crate::chain::{Asset, Network, parse_evm_address};
+use crate::clock::{Clock, SystemClock, UnixSeconds};
+use crate::config::{self, settings::Settings};
+use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Filter, LedgerError, Record};
+use crate::money::{AtomicAmount, Decimals};
+use crate::settlement::State;
+
+const AFTER_HELP: &str = "\
+Examples:
+  farewall ledger list --since 24h
+  farewall ledger list --state settled,delivered --rule weather --limit 20
+  farewall ledger show 17
+  farewall ledger show 9f86d081
+  farewall ledger owed
+  farewall ledger export --since 2026-11-01 --until 2026-12-01 > november.csv
+
+Times are UTC: 2026-11-01, 2026-11-01T12:00:00Z, or an age such as 90s, 30m, 24h, 7d, 2w.
+States: claimed, settling, settled (paid, owed), delivered, released, refused, expired.
+It only reads, and may run beside the wall.";
 
 /// Arguments of `farewall ledger`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List claims, newest first
+    #[command(after_help = "Example:\n  farewall ledger list --since 24h --state delivered")]
+    List(ListArgs),
+    /// Show all that is known of one claim, or of all claims of one payment
+    #[command(after_help = "Examples:\n  farewall ledger show 17\n  farewall ledger show 9f86d081")]
+    Show(show::Args),
+    /// List what is paid but not delivered, and payments whose outcome is not known
+    #[command(after_help = "Example:\n  farewall ledger owed --ledger farewall.db --format json")]
+    Owed(OwedArgs),
+    /// Write every claim that the filters allow, as CSV unless told otherwise
+    #[command(after_help = "Example:\n  farewall ledger export --since 2026-11-01 > claims.csv")]
+    Export(ExportArgs),
+}
+
+/// Which ledger.
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// Configuration that names the ledger, and the tokens for amounts
+    #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
+    config: PathBuf,
+    /// Ledger file itself; amounts are then in smallest units
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    ledger: Option<PathBuf>,
+}
+
+/// Which claims.
+#[derive(Debug, clap::Args)]
+struct Filters {
+    /// Claimed at this time or later
+    #[arg(long, value_name = "TIME")]
+    since: Option<When>,
+    /// Claimed before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<When>,
+    /// Under this rule
+    #[arg(long, value_name = "NAME")]
+    rule: Option<String>,
+    /// By this payer
+    #[arg(long, value_name = "ACCOUNT")]
+    payer: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    filters: Filters,
+    /// In these states, separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<State>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: u32,
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct OwedArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    filters: Filters,
+    /// At most so many of each kind
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    filters: Filters,
+    /// In these states, separated by commas
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<State>,
+    /// At most so many; default all
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// For people, or for programs
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Format {
+    /// Columns for people
+    Table,
+    /// One JSON array
+    Json,
+    /// Comma-separated values (RFC 4180) with a header line
+    Csv,
+}
+
+/// Why the command could not answer.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{0}")]
+    Config(Box<str>),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+    #[error("no claim has the number or payment key {0:?}")]
+    NoSuchClaim(String),
+    #[error("{0:?} is not a claim's number, nor 8 to 64 hexadecimal digits of a payment key")]
+    NotAClaim(String),
+    #[error("several payments begin with {0:?}; write more digits")]
+    Ambiguous(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            // Whoever reads the output has seen enough: `farewall ledger export | head`.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Self::Config(_) => ExitCode::from(super::EXIT_CONFIG),
+            Self::Ledger(_) | Self::Output(_) => ExitCode::from(super::EXIT_OUTSIDE),
+            Self::NoSuchClaim(_) | Self::NotAClaim(_) | Self::Ambiguous(_) => {
+                ExitCode::from(super::EXIT_NO)
+            }
+        }
+    }
+}
 
 /// Runs the command.
 #[must_use]
-pub fn run(_args: Args) -> ExitCode {
-    ExitCode::from(super::EXIT_NO)
+pub fn run(args: Args) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let answered = answer(args.command, SystemClock.now(), &mut out)
+        .and_then(|()| out.flush().map_err(Failure::from));
+    match answered {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.exit_code();
+            if code != ExitCode::SUCCESS {
+                eprintln!("farewall: {failure}");
+            }
+            code
+        }
+    }
+}
+
+fn answer(command: Command, now: UnixSeconds, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        Command::List(args) => {
+            let filter = args.filters.filter(args.state, Some(args.limit), now);
+            list(&args.source.open()?, &filter, args.format, out)
+        }
+        Command::Show(args) => show::run(&args, out),
+        Command::Owed(args) => owed(&args, now, out),
+        Command::Export(args) => {
+            let filter = args.filters.filter(args.state, args.limit, now);
+            list(&args.source.open()?, &filter, args.format, out)
+        }
+    }
+}
+
+fn list(
+    source: &Opened,
+    filter: &Filter,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let filters = std::slice::from_ref(filter);
+    match format {
+        Format::Table => {
+            let records = table::collect(&source.ledger, filter)?;
+            table::write(&records, &source.tokens, out)?;
+            let totals = source.ledger.totals_blocking(filter)?;
+            table::write_totals(&totals, &source.tokens, out)?;
+            let counted = totals
+                .iter()
+                .fold(0_u64, |sum, total| sum.saturating_add(total.count));
+            if usize::try_from(counted).is_ok_and(|counted| counted > records.len()) {
+                writeln!(out, "Shown are the newest {}; see --limit.", records.len())?;
+            }
+            Ok(())
+        }
+        Format::Json => source.write_all(filters, &mut Json::new(&source.tokens, out)),
+        Format::Csv => source.write_all(filters, &mut Csv::new(&source.tokens, out)),
+    }
+}
+
+fn owed(args: &OwedArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<(), Failure> {
+    let source = args.source.open()?;
+    let filters = [State::Settled, State::Settling]
+        .map(|state| args.filters.filter(vec![state], args.limit, now));
+    match args.format {
+        Format::Table => {
+            let titles = [
+                "Owed: paid, and no complete response was written yet",
+                "Unknown: the money may have moved; the wall keeps asking",
+            ];
+            for (title, filter) in titles.iter().zip(&filters) {
+                writeln!(out, "{title}")?;
+                let records = table::collect(&source.ledger, filter)?;
+                table::write(&records, &source.tokens, out)?;
+                let totals = source.ledger.totals_blocking(filter)?;
+                table::write_totals(&totals, &source.tokens, out)?;
+                writeln!(out)?;
+            }
+            Ok(())
+        }
+        Format::Json => source.write_all(&filters, &mut Json::new(&source.tokens, out)),
+        Format::Csv => source.write_all(&filters, &mut Csv::new(&source.tokens, out)),
+    }
+}
+
+impl Filters {
+    fn filter(&self, states: Vec<State>, limit: Option<u32>, now: UnixSeconds) -> Filter {
+        // The ledger keeps EVM accounts with their checksum; people paste them in any case.
+        let payer = self.payer.as_deref().map(|payer| {
+            parse_evm_address(payer)
+                .map_or_else(|_| payer.to_owned(), |address| address.to_checksum(None))
+        });
+        Filter {
+            since: self.since.map(|when| when.before(now)),
+            until: self.until.map(|when| when.before(now)),
+            rule: self.rule.clone(),
+            payer,
+            states,
+            limit,
+        }
+    }
+}
+
+/// A ledger, and what is known of the tokens in it.
+struct Opened {
+    ledger: SqliteLedger,
+    tokens: Tokens,
+}
+
+impl Source {
+    fn open(&self) -> Result<Opened, Failure> {
+        if let Some(path) = &self.ledger {
+            let tokens = Tokens::default();
+            return Ok(Opened {
+                ledger: SqliteLedger::open_read_only(path)?,
+                tokens,
+            });
+        }
+        let settings = load(&self.config)?;
+        let ledger = SqliteLedger::open_read_only(&settings.ledger.path)?;
+        Ok(Opened {
+            ledger,
+            tokens: Tokens::of(&settings),
+        })
+    }
+}
+
+fn load(path: &Path) -> Result<Settings, Failure> {
+    config::load(path)
+        .map(|loaded| loaded.settings)
+        .map_err(|report| Failure::Config(report.to_string().into()))
+}
+
+/// Writes records one by one, for programs.
+trait Sink {
+    fn begin(&mut self) -> io::Result<()>;
+    fn record(&mut self, record: &Record) -> io::Result<()>;
+    fn end(&mut self) -> io::Result<()>;
+}
+
+impl Opened {
+    fn write_all(&self, filters: &[Filter], sink: &mut dyn Sink) -> Result<(), Failure> {
+        sink.begin()?;
+        for filter in filters {
+            let mut written = Ok(());
+            self.ledger.each(filter, &mut |record| {
+                written = sink.record(&record);
+                if written.is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            written?;
+        }
+        sink.end()?;
+        Ok(())
+    }
+}
+
+/// Symbol and decimals of the tokens that the configuration accepts.
+#[derive(Debug, Default)]
+struct Tokens(BTreeMap<(Network, Asset), (Arc<str>, Decimals)>);
+
+impl Tokens {
+    fn of(settings: &Settings) -> Self {
+        let token = |accept: &config::settings::AcceptSettings| {
+            let key = (accept.network.clone(), accept.asset.clone());
+            (key, (Arc::clone(&accept.symbol), accept.decimals))
+        };
+        Self(settings.accepts.values().map(token).collect())
+    }
+
+    /// The amount in whole tokens and the symbol, when the token is known.
+    fn whole(
+        &self,
+        network: &Network,
+        asset: &Asset,
+        amount: AtomicAmount,
+    ) -> Option<(String, &str)> {
+        let (symbol, decimals) = self.0.get(&(network.clone(), asset.clone()))?;
+        Some((amount.in_tokens(*decimals), symbol))
+    }
+
+    /// `0.01 USDC`, or `10000 atomic 0x…` for a token that the configuration does not mention.
+    fn text(&self, network: &Network, asset: &Asset, amount: AtomicAmount) -> String {
+        match self.whole(network, asset, amount) {
+            Some((tokens, symbol)) => format!("{tokens} {symbol}"),
+            None => format!("{amount} atomic {asset}"),
+        }
+    }
 }

@@ -1,0 +1,113 @@
+//! The tables of the ledger file, and how an older file becomes a newer one. Forward only.
+//!
+//! A migration that was released is never edited: files out there were made by it.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::file::{FileFault, Place};
+use crate::ledger::LedgerError;
+
+/// The newest schema that this program knows, kept in `PRAGMA user_version`.
+pub(super) const KNOWN: i64 = 1;
+
+/// `FWL1` in `PRAGMA application_id`: tells a ledger from any other SQLite file.
+const APPLICATION_ID: i64 = 0x4657_4c31;
+
+/// The step to version n+1 is at index n.
+const MIGRATIONS: [&str; 1] = [V1];
+
+/// One row a claim. The unique index is what makes a claim atomic: a payment has at most one row
+/// in a state that holds it. Amounts are decimal text, because they have 128 bits.
+const V1: &str = "
+CREATE TABLE claim (
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    payment        BLOB    NOT NULL CHECK (length(payment) = 32),
+    fingerprint    BLOB    NOT NULL CHECK (length(fingerprint) = 32),
+    state          TEXT    NOT NULL CHECK (state IN (
+        'claimed', 'settling', 'settled', 'delivered', 'released', 'refused', 'expired')),
+    rule           TEXT    NOT NULL,
+    accept         TEXT    NOT NULL,
+    scheme         TEXT    NOT NULL,
+    network        TEXT    NOT NULL,
+    asset          TEXT    NOT NULL,
+    amount         TEXT    NOT NULL CHECK (amount <> '' AND amount NOT GLOB '*[^0-9]*'),
+    payer          TEXT    NOT NULL,
+    pay_to         TEXT    NOT NULL,
+    nonce          TEXT    NOT NULL,
+    valid_before   INTEGER NOT NULL CHECK (valid_before >= 0),
+    request        TEXT    NOT NULL,
+    settle_request TEXT    NOT NULL,
+    claimed_at     INTEGER NOT NULL CHECK (claimed_at >= 0),
+    changed_at     INTEGER NOT NULL CHECK (changed_at >= 0),
+    facilitator    TEXT,
+    transaction_id TEXT,
+    receipt        TEXT,
+    reason         TEXT,
+    body           BLOB    CHECK (length(body) = 32),
+    CHECK (facilitator IS NOT NULL OR state IN ('claimed', 'released')),
+    CHECK (transaction_id IS NOT NULL OR state NOT IN ('settled', 'delivered')),
+    CHECK (receipt IS NOT NULL OR state NOT IN ('settled', 'delivered', 'refused'))
+) STRICT;
+CREATE UNIQUE INDEX claim_holds_payment ON claim (payment)
+    WHERE state IN ('claimed', 'settling', 'settled', 'delivered');
+CREATE INDEX claim_by_payment ON claim (payment, id);
+CREATE INDEX claim_by_time ON claim (claimed_at, id);
+CREATE INDEX claim_by_state ON claim (state, claimed_at, id);
+";
+
+/// The schema version of a file: 0 for an empty one.
+pub(super) fn version(connection: &Connection, place: &Place) -> Result<i64, LedgerError> {
+    let pragma = |name| {
+        connection
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(|cause| place.failed(cause))
+    };
+    let found = pragma("user_version")?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(|cause| place.failed(cause))?;
+    let empty = found == 0 && tables == 0;
+    if !empty && pragma("application_id")? != APPLICATION_ID {
+        return Err(place.failed(FileFault::NotALedger));
+    }
+    if found > KNOWN {
+        let place = place.to_string();
+        return Err(LedgerError::TooNew {
+            place,
+            found,
+            known: KNOWN,
+        });
+    }
+    Ok(found)
+}
+
+/// Brings the file to [`KNOWN`], in one transaction: whole or not at all.
+pub(super) fn migrate(connection: &mut Connection, place: &Place) -> Result<(), LedgerError> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|cause| place.failed(cause))?;
+    // Read again under the lock: another process may have been faster.
+    let found = version(&transaction, place)?;
+    let done = usize::try_from(found).map_err(|_| place.failed(FileFault::NotALedger))?;
+    let run = || -> rusqlite::Result<()> {
+        for step in MIGRATIONS.iter().skip(done) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", KNOWN)
+    };
+    if found < KNOWN {
+        run().map_err(|cause| place.failed(cause))?;
+    }
+    transaction.commit().map_err(|cause| place.failed(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_migration_for_each_version() {
+        assert_eq!(i64::try_from(MIGRATIONS.len()), Ok(KNOWN));
+    }
+}

@@ -1,0 +1,388 @@
+//! The one thread that writes: takes everything that waits into one transaction, and answers after the commit.
+//!
+//! Each write is one statement, so one that fails leaves nothing behind and the others untouched.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+use tokio::sync::oneshot::Sender;
+
+use super::file::{FileFault, Place};
+use super::rows;
+use crate::chain::Payer;
+use crate::clock::UnixSeconds;
+use crate::ledger::{BodyDigest, Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim};
+use crate::settlement::{STATES, State};
+
+/// Writes in one transaction.
+const BATCH_MAX: usize = 256;
+/// The reason of claims that a crash or a stop left behind.
+const WALL_RESTARTED: &str = "wall_restarted";
+/// The reason of claims that nobody waited for.
+const ABANDONED: &str = "abandoned";
+const STAYS: &str = "a claim that nobody waits for stays until the next start";
+
+/// A write, and whom to tell.
+pub(super) enum Op {
+    Claim {
+        claim: Box<NewClaim>,
+        now: UnixSeconds,
+        to: Sender<Result<ClaimAnswer, LedgerError>>,
+    },
+    Advance {
+        id: ClaimId,
+        step: Move,
+        now: UnixSeconds,
+        to: Sender<Result<(), LedgerError>>,
+    },
+    /// Releases a claim whose owner left before it was told.
+    GiveBack { id: ClaimId, now: UnixSeconds },
+    ReleaseAbandoned {
+        now: UnixSeconds,
+        to: Sender<Result<u64, LedgerError>>,
+    },
+    Prune {
+        before: UnixSeconds,
+        rows_max: u32,
+        to: Sender<Result<u64, LedgerError>>,
+    },
+}
+
+/// Tells the caller what came of its write, given what came of the commit. Returns a claim that
+/// was granted to a caller who no longer waits.
+type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<Orphan>>;
+
+/// A granted claim without an owner.
+struct Orphan {
+    id: ClaimId,
+    now: UnixSeconds,
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    place: Place,
+    commits: Arc<AtomicU64>,
+    /// The newest claim of earlier processes.
+    last_of_others: i64,
+    orphans: Vec<Orphan>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        place: Place,
+        commits: Arc<AtomicU64>,
+    ) -> Result<Self, LedgerError> {
+        let last_of_others = connection
+            .query_row("SELECT coalesce(max(id), 0) FROM claim", [], |row| {
+                row.get(0)
+            })
+            .map_err(|cause| place.failed(cause))?;
+        Ok(Self {
+            connection,
+            place,
+            commits,
+            last_of_others,
+            orphans: Vec::new(),
+        })
+    }
+
+    /// Writes until every sender is gone and nothing waits.
+    pub(super) fn run(mut self, waiting: &Receiver<Op>) {
+        loop {
+            let first = if self.orphans.is_empty() {
+                match waiting.recv() {
+                    Ok(op) => Some(op),
+                    Err(_) => return,
+                }
+            } else {
+                None
+            };
+            self.write_together(first, waiting);
+        }
+    }
+
+    fn write_together(&mut self, first: Option<Op>, waiting: &Receiver<Op>) {
+        let ops = first.into_iter().chain(waiting.try_iter()).take(BATCH_MAX);
+        let orphans = std::mem::take(&mut self.orphans);
+        if let Err(cause) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            for Orphan { id, .. } in orphans {
+                tracing::warn!(claim = id.0, %cause, "{STAYS}");
+            }
+            let refused = ops.map(|op| self.not_begun(op)).collect();
+            return self.fail(refused, cause);
+        }
+        for Orphan { id, now } in orphans {
+            self.give_back(id, now);
+        }
+        let mut answers = Vec::new();
+        for op in ops {
+            answers.push(self.apply(op));
+            // A full disk and its like end the whole transaction, not only the statement.
+            if self.connection.is_autocommit() {
+                return self.fail(answers, FileFault::RolledBack);
+            }
+        }
+        if let Err(cause) = self.connection.execute_batch("COMMIT") {
+            if !self.connection.is_autocommit() {
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+            return self.fail(answers, cause);
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.orphans = answers
+            .into_iter()
+            .filter_map(|answer| answer(Ok(())))
+            .collect();
+    }
+
+    fn fail(&self, answers: Vec<Answer>, cause: impl std::error::Error + Send + Sync + 'static) {
+        let cause = Arc::new(cause);
+        tracing::error!(ledger = %self.place, writes = answers.len(), %cause, "writes failed");
+        for answer in answers {
+            answer(Err(self.place.failed(Arc::clone(&cause))));
+        }
+    }
+
+    fn apply(&self, op: Op) -> Answer {
+        match op {
+            Op::Claim { claim, now, to } => answer_claim(self.claim(&claim, now), now, to),
+            Op::Advance { id, step, now, to } => answer(self.advance(id, &step, now), to),
+            Op::GiveBack { id, now } => {
+                self.give_back(id, now);
+                Box::new(|_| None)
+            }
+            Op::ReleaseAbandoned { now, to } => answer(self.release_abandoned(now), to),
+            Op::Prune {
+                before,
+                rows_max,
+                to,
+            } => answer(self.prune(before, rows_max), to),
+        }
+    }
+
+    /// The answer to a write for which there was no transaction.
+    fn not_begun(&self, op: Op) -> Answer {
+        let fault = || self.place.failed(FileFault::RolledBack);
+        match op {
+            Op::Claim { now, to, .. } => answer_claim(Err(fault()), now, to),
+            Op::Advance { to, .. } => answer(Err(fault()), to),
+            Op::GiveBack { .. } => Box::new(|_| None),
+            Op::ReleaseAbandoned { to, .. } | Op::Prune { to, .. } => answer(Err(fault()), to),
+        }
+    }
+
+    /// Takes the payment, or says who holds it. The unique index decides.
+    fn claim(&self, new: &NewClaim, now: UnixSeconds) -> Result<ClaimAnswer, LedgerError> {
+        let inserted = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO claim (payment, fingerprint, state, rule, accept, scheme, network, asset,
+                    amount, payer, pay_to, nonce, valid_before, request, settle_request,
+                    claimed_at, changed_at)
+                 VALUES (:payment, :fingerprint, 'claimed', :rule, :accept, :scheme, :network, :asset,
+                    :amount, :payer, :pay_to, :nonce, :valid_before, :request, :settle_request,
+                    :now, :now)
+                 ON CONFLICT DO NOTHING",
+            )
+            .and_then(|mut statement| {
+                statement.execute(named_params! {
+                    ":payment": new.payment.0,
+                    ":fingerprint": new.fingerprint.0,
+                    ":rule": &*new.rule,
+                    ":accept": &*new.accept,
+                    ":scheme": &*new.scheme,
+                    ":network": new.network.as_str(),
+                    ":asset": new.asset.as_str(),
+                    ":amount": new.amount.to_string(),
+                    ":payer": new.payer.as_str(),
+                    ":pay_to": new.pay_to.as_str(),
+                    ":nonce": &*new.nonce,
+                    ":valid_before": rows::stored(new.valid_before),
+                    ":request": &*new.request,
+                    ":settle_request": &*new.settle_request,
+                    ":now": rows::stored(now),
+                })
+            })
+            .map_err(|cause| self.place.failed(cause))?;
+        if inserted == 1 {
+            let id = ClaimId(self.connection.last_insert_rowid());
+            return Ok(ClaimAnswer::Claimed(Claim::granted(id, new.payment)));
+        }
+        rows::find(&self.connection, &self.place, new.payment)?
+            .filter(|record| record.state.holds_payment())
+            .map(|record| ClaimAnswer::Held(Box::new(record)))
+            .ok_or_else(|| self.place.failed(FileFault::NoHolder))
+    }
+
+    /// Moves a claim on from a state that allows it, else says why not.
+    fn advance(&self, id: ClaimId, step: &Move, now: UnixSeconds) -> Result<(), LedgerError> {
+        let wanted = step.state();
+        let before = rows::among(STATES.into_iter().filter(|state| state.may_become(wanted)));
+        let news = News::of(step);
+        let sql = format!(
+            "UPDATE claim SET state = :state, changed_at = :now,
+                facilitator = coalesce(:facilitator, facilitator),
+                transaction_id = coalesce(:transaction, transaction_id),
+                receipt = coalesce(:receipt, receipt),
+                reason = coalesce(:reason, reason),
+                -- A payer that a signature proved stands, whatever the facilitator says later.
+                payer = CASE payer WHEN '' THEN coalesce(:payer, '') ELSE payer END,
+                body = coalesce(:body, body)
+             WHERE id = :id AND {before}"
+        );
+        let moved = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                statement.execute(named_params! {
+                    ":state": wanted.as_str(),
+                    ":now": rows::stored(now),
+                    ":facilitator": news.facilitator,
+                    ":transaction": news.transaction,
+                    ":receipt": news.receipt,
+                    ":reason": news.reason,
+                    ":payer": news.payer.map(Payer::as_str),
+                    ":body": news.body.map(|digest| digest.0),
+                    ":id": id.0,
+                })
+            })
+            .map_err(|cause| self.place.failed(cause))?;
+        if moved == 1 {
+            Ok(())
+        } else {
+            Err(self.illegal(id, wanted))
+        }
+    }
+
+    fn illegal(&self, id: ClaimId, wanted: State) -> LedgerError {
+        let found = self
+            .connection
+            .prepare_cached("SELECT state FROM claim WHERE id = ?1")
+            .and_then(|mut statement| {
+                statement
+                    .query_row(params![id.0], |row| row.get::<_, String>(0))
+                    .optional()
+            });
+        let id = id.0;
+        match found {
+            Ok(Some(word)) => match word.parse() {
+                Ok(found) => LedgerError::IllegalMove { id, found, wanted },
+                Err(_) => LedgerError::Corrupt { id, field: "state" },
+            },
+            Ok(None) => LedgerError::NoSuchClaim(id),
+            Err(cause) => self.place.failed(cause),
+        }
+    }
+
+    fn give_back(&self, id: ClaimId, now: UnixSeconds) {
+        let step = Move::Released {
+            reason: ABANDONED.into(),
+        };
+        if let Err(error) = self.advance(id, &step, now) {
+            tracing::warn!(claim = id.0, %error, "{STAYS}");
+        }
+    }
+
+    fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {
+        self.connection
+            .execute(
+                "UPDATE claim SET state = 'released', reason = ?1, changed_at = ?2
+                 WHERE state = 'claimed' AND id <= ?3",
+                params![WALL_RESTARTED, rows::stored(now), self.last_of_others],
+            )
+            .map(count)
+            .map_err(|cause| self.place.failed(cause))
+    }
+
+    fn prune(&self, before: UnixSeconds, rows_max: u32) -> Result<u64, LedgerError> {
+        self.connection
+            .prepare_cached(
+                "DELETE FROM claim WHERE id IN (
+                    SELECT id FROM claim
+                    WHERE state IN ('delivered', 'released', 'refused', 'expired')
+                      AND claimed_at < ?1 AND changed_at < ?1 AND valid_before < ?1
+                    LIMIT ?2)",
+            )
+            .and_then(|mut statement| statement.execute(params![rows::stored(before), rows_max]))
+            .map(count)
+            .map_err(|cause| self.place.failed(cause))
+    }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+/// What a move adds to a record; `None` leaves what is there.
+#[derive(Default)]
+struct News<'m> {
+    facilitator: Option<&'m str>,
+    transaction: Option<&'m str>,
+    receipt: Option<&'m str>,
+    reason: Option<&'m str>,
+    payer: Option<&'m Payer>,
+    body: Option<BodyDigest>,
+}
+
+impl<'m> News<'m> {
+    fn of(step: &'m Move) -> Self {
+        let none = Self::default();
+        match step {
+            Move::Settling { facilitator } => Self {
+                facilitator: Some(facilitator),
+                ..none
+            },
+            Move::Settled {
+                facilitator,
+                transaction,
+                receipt,
+                payer,
+                body,
+            } => Self {
+                facilitator: facilitator.as_deref(),
+                transaction: Some(transaction),
+                receipt: Some(receipt),
+                payer: payer.as_ref(),
+                body: *body,
+                ..none
+            },
+            Move::Delivered | Move::Expired => none,
+            Move::Released { reason } => Self {
+                reason: Some(reason),
+                ..none
+            },
+            Move::Refused { reason, receipt } => Self {
+                reason: Some(reason),
+                receipt: Some(receipt),
+                ..none
+            },
+        }
+    }
+}
+
+fn answer<T: 'static>(
+    result: Result<T, LedgerError>,
+    to: Sender<Result<T, LedgerError>>,
+) -> Answer {
+    Box::new(move |committed| {
+        let _ = to.send(committed.and(result));
+        None
+    })
+}
+
+fn answer_claim(
+    result: Result<ClaimAnswer, LedgerError>,
+    now: UnixSeconds,
+    to: Sender<Result<ClaimAnswer, LedgerError>>,
+) -> Answer {
+    Box::new(move |committed| match to.send(committed.and(result)) {
+        Err(Ok(ClaimAnswer::Claimed(claim))) => Some(Orphan {
+            id: claim.id(),
+            now,
+        }),
+        Err(Ok(ClaimAnswer::Held(_)) | Err(_)) | Ok(()) => None,
+    })
+}
