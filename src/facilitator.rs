@@ -55,6 +55,19 @@ pub enum SettleAnswer {
     NotSent(FacilitatorFault),
 }
 
+impl SettleAnswer {
+    /// The word in metrics: `settled`, `refused`, `unknown` or `not_sent`.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Settled(_) => "settled",
+            Self::Refused(_) => "refused",
+            Self::Unknown(_) => "unknown",
+            Self::NotSent(_) => "not_sent",
+        }
+    }
+}
+
 /// What went wrong between us and a facilitator. For the log only, never for the client.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]

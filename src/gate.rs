@@ -24,10 +24,10 @@ use crate::clock::Clock;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
-use crate::proof::check;
-use crate::proof::parse;
+use crate::proof::check::check;
+use crate::proof::parse::parse;
 use crate::proof::verify::{Verifier, VerifyError};
-use crate::proof::{CheckedProof, ProofHeaders};
+use crate::proof::{Proof, ProofHeaders};
 use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
 use crate::settlement::{SettleWhen, State};
 use crate::target::{CanonicalHost, CanonicalTarget};
@@ -180,7 +180,7 @@ impl Gate {
     pub async fn admit(&self, ask: &Ask<'_>) -> Result<Admission, Refusal> {
         let line = RequestLine {
             method: ask.method,
-            host: ask.host.name(),
+            host: &ask.host.host,
             path: &ask.target.path,
         };
         let route = match self.routes.load().access(&line) {
@@ -191,7 +191,7 @@ impl Gate {
             Access::Denied(rule) => return Err(Refusal::Denied { rule }),
             Access::Unavailable(rule) => return Err(Refusal::NothingOffered { rule }),
             Access::Unlisted => return Err(Refusal::NoSuchRoute),
-            Access::Ambiguous => return Err(Refusal::AmbiguousRoute),
+            Access::Ambiguous(ambiguity) => return Err(Refusal::AmbiguousRoute(ambiguity)),
         };
         within(ask, route.request_body_bytes_max)?;
         let purchase = Purchase {
@@ -214,15 +214,16 @@ impl Gate {
             return Err(PaymentRefusal::Required);
         }
         let (now, route) = (self.clock.now(), &purchase.route);
-        let proof = parse::parse(
+        let proof = parse(
             &ask.proof,
             &purchase.quote,
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let proof = check::check(proof, now)?;
+        let checked = check(proof, now)?;
+        let proof = checked.proof();
         let payment = proof.payment().key();
-        let presented_for = fingerprint(ask, &route.rule, &proof);
+        let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
         if let Some(record) = self
@@ -231,7 +232,7 @@ impl Gate {
             .await?
             .filter(|r| r.state.holds_payment())
         {
-            return self.collect(ask, purchase, &proof, presented_for, record, slot);
+            return self.collect(ask, purchase, proof, presented_for, record, slot);
         }
         let proof = {
             let _permit = self
@@ -242,9 +243,9 @@ impl Gate {
                 .verify(proof, now)
                 .await
                 .map_err(|error| match error {
-                    VerifyError::Invalid(reason) => PaymentRefusal::Invalid(reason),
-                    VerifyError::Unavailable { retry_after_s } => {
-                        PaymentRefusal::FacilitatorUnavailable { retry_after_s }
+                    VerifyError::Invalid { reason, .. } => PaymentRefusal::Invalid(reason),
+                    VerifyError::Unavailable { retry_after_s, faults } => {
+                        PaymentRefusal::FacilitatorUnavailable { retry_after_s, faults }
                     }
                 })?
         };
@@ -252,10 +253,10 @@ impl Gate {
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.checked(), presented_for, *record, slot);
+                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
             }
         };
-        let mut paid = Paid::claimed(&self.settler, purchase, proof, presented_for, claim, slot);
+        let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await?;
         }
@@ -290,7 +291,7 @@ impl Gate {
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
-        proof: &CheckedProof,
+        proof: &Proof,
         presented_for: Fingerprint,
         record: Record,
         slot: Slot,

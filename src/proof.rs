@@ -46,6 +46,16 @@ impl ProofHeaders<'_> {
     pub fn is_empty(&self) -> bool {
         self.payment_signature.is_empty() && self.x_payment.is_empty()
     }
+
+    /// The version of the proof that counts; version 2 when there is none.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        if self.payment_signature.is_empty() && !self.x_payment.is_empty() {
+            Version::V1
+        } else {
+            Version::V2
+        }
+    }
 }
 
 /// A proof that answers one offer of a quote; nothing of it was judged yet. Only [`parse()`] makes one.
@@ -134,6 +144,19 @@ impl Proof {
     #[must_use]
     pub const fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// What only the payer can know, when the signature could not be checked here: the signature
+    /// of a contract wallet, or a whole opaque payload. `None` when it was checked.
+    #[must_use]
+    pub fn unchecked_credential(&self) -> Option<&[u8]> {
+        match &self.terms {
+            Terms::Eip3009 { signature, .. } | Terms::Permit2 { signature, .. } => match signature {
+                Signature::Eoa(_) => None,
+                Signature::Contract(bytes) => Some(bytes),
+            },
+            Terms::Opaque => Some(self.request.body.as_bytes()),
+        }
     }
 }
 

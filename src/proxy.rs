@@ -30,7 +30,7 @@ use crate::proxy::context::{
     BodyMeter, Outcome, Recording, RequestCtx, Stage, Substitute, digest_of,
 };
 use crate::proxy::headers::ClientIdentity;
-use crate::target::{CanonicalHost, CanonicalTarget};
+use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form};
 use crate::upstream::Upstreams;
 use crate::x402::header;
 
@@ -155,10 +155,11 @@ impl ProxyHttp for Wall {
             Stage::Free(_) | Stage::New | Stage::Answered => true,
         };
         headers::strip_request(request, client.trusted, keep_conditional);
-        headers::set_forwarding(request, &client, host.authority())?;
+        let authority = host.authority();
+        headers::set_forwarding(request, &client, &authority)?;
         // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
         request.set_raw_path(upstream.path_for(target).as_bytes())?;
-        request.insert_header("Host", upstream.host().unwrap_or(host.authority()))?;
+        request.insert_header("Host", upstream.host().unwrap_or(&authority))?;
         request.insert_header("X-Request-Id", &ctx.request_id)?;
         if let Stage::Paid(paid) = &ctx.stage {
             headers::set_payment(request, paid)?;
@@ -299,31 +300,28 @@ impl Wall {
         if request.method == http::Method::CONNECT || request.method == http::Method::TRACE {
             return Err(Refusal::MethodNotAllowed);
         }
-        let (authority, origin_form) = match crate::target::split_absolute_form(request.raw_path())
-        {
-            Some((authority, path)) => (Some(authority), path),
-            None => (
-                request.uri.authority().map(|a| a.as_str().as_bytes()),
-                request.raw_path(),
-            ),
-        };
+        let scheme = if is_tls(session) { Scheme::Https } else { Scheme::Http };
+        let absolute = split_absolute_form(request.raw_path())?;
         let mut hosts = request.headers.get_all("host").iter();
         let (host, second) = (hosts.next().map(http::HeaderValue::as_bytes), hosts.next());
         if second.is_some() {
             return Err(Refusal::BadRequest("more than one Host header"));
         }
-        let scheme = if is_tls(session) { "https" } else { "http" };
-        let named = authority
-            .or(host)
-            .ok_or(Refusal::BadRequest("no Host header"))?;
+        let authority = match &absolute {
+            Some(absolute) => Some(absolute.authority),
+            None => request.uri.authority().map(|a| a.as_str().as_bytes()),
+        };
+        let named = authority.or(host).ok_or(Refusal::BadRequest("no Host header"))?;
         let canonical = CanonicalHost::parse(named, scheme)?;
         if let Some(host) = host
             && CanonicalHost::parse(host, scheme)? != canonical
         {
-            return Err(Refusal::BadRequest(
-                "the Host header differs from the authority",
-            ));
+            return Err(Refusal::BadRequest("the Host header differs from the authority"));
         }
+        let origin_form = match &absolute {
+            Some(absolute) => &absolute.path_and_query,
+            None => request.raw_path(),
+        };
         ctx.target = Some(CanonicalTarget::parse(origin_form, self.target_bytes_max)?);
         ctx.host = Some(canonical);
         Ok(())
@@ -379,7 +377,7 @@ impl Wall {
         let recording = || Recording {
             status,
             headers: context::kept_headers(response),
-            recorder: Recorder::new(usize::try_from(kept_bytes_max).unwrap_or(usize::MAX)),
+            recorder: Recorder::new(kept_bytes_max),
         };
         match self.gate.release(paid, status, ctx.body.digest()).await {
             Ok(Release::Uncharged) => {

@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
-    start_log();
+    start_log("info,pingora_core=warn,pingora_proxy=warn");
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -57,10 +57,10 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Human on a terminal, JSON otherwise; `RUST_LOG` filters, default `info`.
-pub(super) fn start_log() {
+/// Human on a terminal, JSON otherwise; `RUST_LOG` filters in place of `default`.
+pub(super) fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn,pingora_proxy=warn"));
+        .unwrap_or_else(|_| EnvFilter::new(default));
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         log.try_init()

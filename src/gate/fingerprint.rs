@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::gate::Ask;
 use crate::ledger::{Fingerprint, NewClaim};
-use crate::proof::{CheckedProof, VerifiedProof};
+use crate::proof::{Proof, VerifiedProof};
 use crate::route::PricedRoute;
 
 /// Method, authority, path, query, rule, and whether there is a body.
@@ -14,7 +14,7 @@ use crate::route::PricedRoute;
 /// takes part too, or knowing the nonce would be enough to collect somebody's response. The digest
 /// of the body is compared apart, because bodies stream through and it is known only at their end.
 #[must_use]
-pub fn fingerprint(ask: &Ask<'_>, rule: &str, proof: &CheckedProof) -> Fingerprint {
+pub fn fingerprint(ask: &Ask<'_>, rule: &str, proof: &Proof) -> Fingerprint {
     let credential = proof.unchecked_credential();
     let mut hash = Sha256::new();
     let body = if ask.has_body { "body" } else { "" };
@@ -28,7 +28,7 @@ pub fn fingerprint(ask: &Ask<'_>, rule: &str, proof: &CheckedProof) -> Fingerpri
         query.unwrap_or_default().as_bytes(),
         rule.as_bytes(),
         body.as_bytes(),
-        credential.as_deref().unwrap_or_default(),
+        credential.unwrap_or_default(),
     ] {
         hash.update((field.len() as u64).to_be_bytes());
         hash.update(field);
@@ -43,7 +43,7 @@ pub(super) fn new_claim(
     proof: &VerifiedProof,
     presented_for: Fingerprint,
 ) -> NewClaim {
-    let checked = proof.checked();
+    let checked = proof.proof();
     let offer = checked.offer();
     NewClaim {
         payment: checked.payment().key(),

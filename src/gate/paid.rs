@@ -8,7 +8,7 @@ use crate::gate::settler::{Order, Settler};
 use crate::gate::{PaymentRefusal, Refusal};
 use crate::kept::KeptResponse;
 use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
-use crate::proof::{CheckedProof, VerifiedProof};
+use crate::proof::{Proof, VerifiedProof};
 use crate::route::PricedRoute;
 use crate::route::price::{Offer, Quote};
 use crate::x402::Version;
@@ -81,7 +81,7 @@ impl Paid {
     pub(super) fn claimed(
         settler: &Arc<Settler>,
         purchase: &Purchase,
-        proof: VerifiedProof,
+        proof: &VerifiedProof,
         fingerprint: Fingerprint,
         claim: Claim,
         slot: Slot,
@@ -101,7 +101,7 @@ impl Paid {
     pub(super) fn owed(
         settler: &Arc<Settler>,
         purchase: &Purchase,
-        proof: &CheckedProof,
+        proof: &Proof,
         record: &Record,
         receipt: Option<SettlementResponse>,
         slot: Slot,
@@ -124,7 +124,7 @@ impl Paid {
     fn new(
         settler: &Arc<Settler>,
         purchase: &Purchase,
-        proof: &CheckedProof,
+        proof: &Proof,
         (fingerprint, payer, claim, stage): (Fingerprint, Payer, ClaimId, Stage),
         slot: Slot,
     ) -> Self {

@@ -6,8 +6,10 @@ use thiserror::Error;
 
 use crate::gate::paid::Purchase;
 use crate::ledger::LedgerError;
+use crate::facilitator::FacilitatorFault;
 use crate::proof::ProofError;
-use crate::target::TargetError;
+use crate::route::Ambiguity;
+use crate::target::{HostError, TargetError};
 use crate::x402::message::SettlementResponse;
 use crate::x402::reason::ReasonCode;
 
@@ -17,6 +19,9 @@ pub enum Refusal {
     /// The target cannot be matched safely.
     #[error("unsafe request target: {0}")]
     Target(#[from] TargetError),
+    /// The host cannot be read safely.
+    #[error("unsafe host: {0}")]
+    Host(#[from] HostError),
     /// The request is malformed in another way; the text may be shown.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
@@ -30,8 +35,8 @@ pub enum Refusal {
     #[error("no rule governs this request")]
     NoSuchRoute,
     /// Free in this spelling, priced in one that a lenient origin takes for the same.
-    #[error("a lenient origin could take this for a priced or denied request")]
-    AmbiguousRoute,
+    #[error("free by {}, but a lenient origin could take it for {}", .0.free, .0.guarded)]
+    AmbiguousRoute(Arc<Ambiguity>),
     /// A rule with `deny = true`.
     #[error("rule {rule} denies it")]
     Denied {
@@ -100,10 +105,12 @@ pub enum PaymentRefusal {
     #[error("too many proofs in verification")]
     Busy,
     /// No facilitator gives a verdict.
-    #[error("no facilitator gave a verdict")]
+    #[error("no facilitator gave a verdict: {faults:?}")]
     FacilitatorUnavailable {
-        /// When to come back, if one said so.
-        retry_after_s: Option<u64>,
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+        /// What went wrong with each, for the log.
+        faults: Vec<(Arc<str>, FacilitatorFault)>,
     },
     /// The settle request certainly reached nobody; nothing was charged.
     #[error("no facilitator could be reached to settle")]

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
+use crate::metrics;
 use crate::x402::message::SettlementResponse;
 
 /// The facilitators by name.
@@ -128,7 +129,9 @@ impl Settler {
                 now,
             )
             .await?;
-        match facilitator.settle(&order.request).await {
+        let answer = facilitator.settle(&order.request).await;
+        metrics::settlement(name, answer.word());
+        match answer {
             SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
             SettleAnswer::Refused(receipt) => {
                 let reason = receipt

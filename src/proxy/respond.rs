@@ -10,6 +10,7 @@ use pingora::http::ResponseHeader;
 use serde_json::json;
 
 use crate::challenge;
+use crate::target::TargetError;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
 use crate::x402::Version;
 use crate::x402::header;
@@ -37,7 +38,9 @@ pub(super) struct Answer {
 /// The answer to a refused request.
 pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
     match refusal {
+        Refusal::Target(TargetError::TooLong) => plain(414, "target_too_long", "The request target is over the limit."),
         Refusal::Target(error) => plain(400, "unsafe_target", &error.to_string()),
+        Refusal::Host(error) => plain(400, "bad_host", &error.to_string()),
         Refusal::BadRequest(text) => plain(400, "bad_request", text),
         Refusal::MethodNotAllowed => plain(405, "method_not_allowed", "This method is not served."),
         Refusal::OriginNotAllowed => plain(
@@ -45,7 +48,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
             "origin_not_allowed",
             "Scripts of this origin are not served.",
         ),
-        Refusal::NoSuchRoute | Refusal::AmbiguousRoute => {
+        Refusal::NoSuchRoute | Refusal::AmbiguousRoute(_) => {
             plain(404, "no_such_route", "Nothing is sold or given here.")
         }
         Refusal::Denied { .. } => plain(403, "denied", "This is not served."),
@@ -108,11 +111,11 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
             "Too many payments are being checked; the same payment is still good.",
             1,
         ),
-        PaymentRefusal::FacilitatorUnavailable { retry_after_s } => later(
+        PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => later(
             503,
             "payment_unavailable",
             "The payment cannot be checked right now. It is still good: repeat the request with it.",
-            retry_after_s.unwrap_or(5).clamp(1, 3600),
+            *retry_after_s,
         ),
         PaymentRefusal::SettlementNotSent => later(
             503,
