@@ -133,7 +133,7 @@ fn settings(
     facilitator: SocketAddr,
 ) -> Result<Settings, Box<dyn std::error::Error>> {
     let mut settings =
-        config::parse(DEMO_TOML, "conf/demo.toml").map_err(|report| report.to_string())?.settings;
+        config::parse(DEMO_TOML, "conf/demo.toml", &|_| None).map_err(|report| report.to_string())?.settings;
     settings.ledger.path = dir.join("ledger.db");
     settings.server.public_origin = format!("http://{wall}").into();
     settings.server.admin = None;

@@ -241,6 +241,14 @@ fn list(
     }
 }
 
+/// Prints a whole ledger as a table, for the demo.
+pub(super) fn print_table(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let source =
+        Opened { ledger: SqliteLedger::open_read_only(path)?, tokens: Tokens::default() };
+    let mut out = io::stdout().lock();
+    Ok(list(&source, &Filter::default(), Format::Table, &mut out)?)
+}
+
 fn owed(args: &OwedArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<(), Failure> {
     let source = args.source.open()?;
     let filters = [State::Settled, State::Settling]

@@ -2,11 +2,13 @@
 //! and clients that can say exactly what they want to say.
 
 pub mod buyer;
+pub mod http;
 pub mod origin;
 pub mod raw;
 pub mod wall;
 
-pub use buyer::{Offer, Signer};
+pub use buyer::{Offer, Signer, offer};
+pub use http::{Answer, client, send};
 pub use origin::Origin;
 pub use raw::{RawResponse, raw_request};
 pub use wall::{Setup, Wall};
