@@ -204,17 +204,17 @@ pub struct PaymentId {
 pub struct PaymentKey(pub [u8; 32]);
 
 impl PaymentId {
-    /// SHA-256 over the length-prefixed fields.
+    /// SHA-256 over the length-prefixed fields. The asset counts only where nonces are unique per
+    /// token: one Permit2 nonce or one opaque payload is one payment, whichever token it is shown for.
     #[must_use]
     pub fn key(&self) -> PaymentKey {
         let nonce = self.nonce.to_string();
+        let asset = match self.nonce.space {
+            NonceSpace::Eip3009 => self.asset.as_str(),
+            NonceSpace::Permit2 | NonceSpace::Opaque => "",
+        };
         let mut hash = Sha256::new();
-        for field in [
-            self.network.as_str(),
-            self.asset.as_str(),
-            self.payer.as_str(),
-            &nonce,
-        ] {
+        for field in [self.network.as_str(), asset, self.payer.as_str(), &nonce] {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
         }

@@ -8,6 +8,7 @@ pub mod message;
 pub mod header;
 pub mod matching;
 pub mod eip712;
+pub mod payload;
 pub mod eip3009;
 pub mod permit2;
 

@@ -1,1 +1,241 @@
-//! EIP-3009.
+//! EIP-3009 `TransferWithAuthorization`: the default way of paying `exact` on EVM networks.
+//!
+//! Reads, writes and hashes it. Whether it pays for anything is decided in `proof::check`.
+//! Rule: fact sheet section 3.3.
+
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, U256, hex, keccak256};
+use serde_json::{Map, Value, json};
+
+use crate::clock::UnixSeconds;
+use crate::money::AtomicAmount;
+use crate::x402::eip712::{self, Signature};
+use crate::x402::payload::{self, PayloadError};
+
+static TYPE_HASH: LazyLock<B256> = LazyLock::new(|| {
+    keccak256(
+        "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,\
+         uint256 validBefore,bytes32 nonce)",
+    )
+});
+
+/// What the payer signs: so much of the token to this account, in this window, once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Authorization {
+    /// Whose money.
+    pub from: Address,
+    /// Who is paid.
+    pub to: Address,
+    /// How much, in the token's smallest unit.
+    pub value: AtomicAmount,
+    /// Unique per token and payer.
+    pub nonce: B256,
+    valid_after: U256,
+    valid_before: U256,
+}
+
+impl Authorization {
+    /// An authorization that can be settled after `valid_after` and before `valid_before`.
+    #[must_use]
+    pub fn new(
+        from: Address,
+        to: Address,
+        value: AtomicAmount,
+        valid_after: UnixSeconds,
+        valid_before: UnixSeconds,
+        nonce: B256,
+    ) -> Self {
+        let (valid_after, valid_before) = (U256::from(valid_after.0), U256::from(valid_before.0));
+        Self {
+            from,
+            to,
+            value,
+            nonce,
+            valid_after,
+            valid_before,
+        }
+    }
+
+    /// Not to be settled before. Some clients sign 256-bit times; beyond 64 bits this is the end of
+    /// time, while the hash keeps the number that was signed.
+    #[must_use]
+    pub fn valid_after(&self) -> UnixSeconds {
+        payload::seconds(self.valid_after)
+    }
+
+    /// Not to be settled from then on; bounded as [`Self::valid_after`] is.
+    #[must_use]
+    pub fn valid_before(&self) -> UnixSeconds {
+        payload::seconds(self.valid_before)
+    }
+
+    /// `hashStruct` of EIP-712.
+    #[must_use]
+    pub fn struct_hash(&self) -> B256 {
+        eip712::hash_words(&[
+            *TYPE_HASH,
+            self.from.into_word(),
+            self.to.into_word(),
+            eip712::word(U256::from(self.value.units())),
+            eip712::word(self.valid_after),
+            eip712::word(self.valid_before),
+            self.nonce,
+        ])
+    }
+
+    /// What is signed, under the token's domain separator.
+    #[must_use]
+    pub fn digest(&self, domain: B256) -> B256 {
+        eip712::digest(domain, self.struct_hash())
+    }
+
+    /// The scheme payload that a buyer sends, in the member order of the official client.
+    #[must_use]
+    pub fn to_payload(&self, signature: &[u8; 65]) -> Map<String, Value> {
+        let authorization = json!({
+            "from": self.from.to_checksum(None),
+            "to": self.to.to_checksum(None),
+            "value": self.value.to_string(),
+            "validAfter": self.valid_after.to_string(),
+            "validBefore": self.valid_before.to_string(),
+            "nonce": self.nonce.to_string(),
+        });
+        let mut payload = Map::new();
+        payload.insert("authorization".to_owned(), authorization);
+        payload.insert(
+            "signature".to_owned(),
+            hex::encode_prefixed(signature).into(),
+        );
+        payload
+    }
+}
+
+/// Reads `{"authorization": {…}, "signature": "0x…"}`.
+///
+/// A payload that also carries a Permit2 authorization is refused: facilitators would judge that
+/// one, and we this one.
+///
+/// # Errors
+///
+/// [`PayloadError`], naming the member.
+pub fn from_payload(
+    payload: &Map<String, Value>,
+) -> Result<(Authorization, Signature), PayloadError> {
+    if payload.contains_key("permit2Authorization") {
+        return Err(PayloadError::WrongKind);
+    }
+    let members = payload::object(payload, "authorization")?;
+    let authorization = Authorization {
+        from: payload::address(members, "from")?,
+        to: payload::address(members, "to")?,
+        value: payload::amount(members, "value")?,
+        nonce: payload::bytes32(members, "nonce")?,
+        valid_after: payload::uint256(members, "validAfter")?,
+        valid_before: payload::uint256(members, "validBefore")?,
+    };
+    Ok((authorization, payload::signature(payload)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::b256;
+
+    fn sample() -> Map<String, Value> {
+        let authorization = Authorization::new(
+            Address::repeat_byte(0xab),
+            Address::repeat_byte(2),
+            AtomicAmount::new(10_000),
+            UnixSeconds(5),
+            UnixSeconds(1_760_000_300),
+            B256::repeat_byte(7),
+        );
+        authorization.to_payload(&[1; 65])
+    }
+
+    #[test]
+    fn the_type_hash_is_the_published_one() {
+        assert_eq!(
+            *TYPE_HASH,
+            b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267")
+        );
+    }
+
+    #[test]
+    fn what_a_buyer_writes_is_read_back() {
+        let (authorization, signature) = from_payload(&sample()).unwrap();
+        assert_eq!(signature, Signature::Eoa([1; 65]));
+        assert_eq!(authorization.to_payload(&[1; 65]), sample());
+        assert_eq!(authorization.valid_before(), UnixSeconds(1_760_000_300));
+        assert_eq!(authorization.valid_after(), UnixSeconds(5));
+    }
+
+    #[track_caller]
+    fn check(member: &str, value: Value, want: PayloadError) {
+        let mut payload = sample();
+        payload["authorization"][member] = value;
+        assert_eq!(from_payload(&payload), Err(want), "{member}");
+    }
+
+    #[test]
+    fn only_decimal_text_is_a_number_and_only_full_hexadecimal_an_account() {
+        for value in [
+            json!("0x2710"),
+            json!(10_000),
+            json!("1_0"),
+            json!("+1"),
+            json!(""),
+            json!("1e3"),
+        ] {
+            check("value", value, PayloadError::NotNumber("value"));
+        }
+        check(
+            "value",
+            json!("9".repeat(78)),
+            PayloadError::NotNumber("value"),
+        );
+        check(
+            "value",
+            json!(U256::MAX.to_string()),
+            PayloadError::AmountTooLarge("value"),
+        );
+        check(
+            "validBefore",
+            json!(null),
+            PayloadError::NotNumber("validBefore"),
+        );
+        check(
+            "validAfter",
+            json!("-1"),
+            PayloadError::NotNumber("validAfter"),
+        );
+        check(
+            "from",
+            json!("ab".repeat(20)),
+            PayloadError::NotAddress("from"),
+        );
+        check("to", json!("0x12"), PayloadError::NotAddress("to"));
+        check("nonce", json!("0x12"), PayloadError::NotWord("nonce"));
+    }
+
+    #[test]
+    fn a_time_of_256_bits_is_hashed_as_signed_and_compared_as_the_end_of_time() {
+        let read = |time: U256| {
+            let mut payload = sample();
+            payload["authorization"]["validBefore"] = json!(time.to_string());
+            from_payload(&payload).unwrap().0
+        };
+        let (end, later) = (read(U256::from(u64::MAX)), read(U256::MAX));
+        assert_eq!(later.valid_before(), UnixSeconds(u64::MAX));
+        assert_eq!(end.valid_before(), later.valid_before());
+        assert_ne!(end.struct_hash(), later.struct_hash());
+    }
+
+    #[test]
+    fn two_kinds_of_authorization_at_once_are_refused() {
+        let mut payload = sample();
+        payload.insert("permit2Authorization".to_owned(), json!({}));
+        assert_eq!(from_payload(&payload), Err(PayloadError::WrongKind));
+    }
+}

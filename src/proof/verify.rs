@@ -1,0 +1,232 @@
+//! Asks for the verdict on a checked proof: the cache first, then the offer's facilitators in order.
+//!
+//! A facilitator that cannot answer is passed over; one that says no is believed. Nothing here moves
+//! money, so asking twice is harmless.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::Proof;
+use super::cache::{Freshness, Verdict, VerdictCache, VerdictKey};
+use super::check::CheckedProof;
+use crate::chain::Payer;
+use crate::clock::UnixSeconds;
+use crate::facilitator::{Facilitator, FacilitatorFault, FacilitatorRequest, VerifyAnswer};
+use crate::x402::reason::ReasonCode;
+
+/// What clients are told to wait when no facilitator said how long, in seconds.
+const RETRY_AFTER_S: u64 = 5;
+/// The longest that a facilitator can make us send clients away for, in seconds.
+const RETRY_AFTER_S_MAX: u64 = 120;
+
+/// A proof that a facilitator found good. Only [`Verifier::verify`] makes one.
+#[derive(Debug)]
+pub struct VerifiedProof {
+    proof: Proof,
+    payer: Payer,
+    facilitator: Arc<str>,
+    freshness: Freshness,
+}
+
+impl VerifiedProof {
+    /// The proof.
+    #[must_use]
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Who pays: what was signed, or for opaque proofs what the facilitator said; empty if it did not.
+    #[must_use]
+    pub const fn payer(&self) -> &Payer {
+        &self.payer
+    }
+
+    /// The facilitator that found it good, and should be asked first to settle.
+    #[must_use]
+    pub const fn facilitator(&self) -> &Arc<str> {
+        &self.facilitator
+    }
+
+    /// Whether the verdict was remembered.
+    #[must_use]
+    pub const fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+}
+
+/// Why there is no verified proof.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// A facilitator said no. Becomes 402.
+    #[error("the facilitator refused the proof: {reason}")]
+    Invalid {
+        /// Its code, for the client.
+        reason: ReasonCode,
+        /// Whether it was asked now.
+        freshness: Freshness,
+    },
+    /// No facilitator could answer. Becomes 503; the proof may be as good as before.
+    #[error("no facilitator could answer: {}", listed(.faults))]
+    Unavailable {
+        /// When to try again, in seconds.
+        retry_after_s: u64,
+        /// What went wrong with each, for the log only.
+        faults: Vec<(Arc<str>, FacilitatorFault)>,
+    },
+}
+
+/// Turns checked proofs into verified ones.
+pub struct Verifier {
+    cache: VerdictCache,
+    facilitators: BTreeMap<Arc<str>, Arc<dyn Facilitator>>,
+    runtime: Handle,
+}
+
+impl Verifier {
+    /// A verifier that asks these facilitators, by their names in the configuration.
+    ///
+    /// Calls run on `runtime`, because their pooled connections outlive the caller's own.
+    #[must_use]
+    pub fn new(
+        cache: VerdictCache,
+        facilitators: BTreeMap<Arc<str>, Arc<dyn Facilitator>>,
+        runtime: Handle,
+    ) -> Self {
+        Self {
+            cache,
+            facilitators,
+            runtime,
+        }
+    }
+
+    /// The verdict on `proof`, remembered or asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`].
+    pub async fn verify(
+        &self,
+        proof: CheckedProof,
+        now: UnixSeconds,
+    ) -> Result<VerifiedProof, VerifyError> {
+        let proof = proof.into_proof();
+        let key = VerdictKey::of(&proof);
+        if let Some(verdict) = self.cache.get(&key, now) {
+            return decide(proof, verdict, Freshness::Cached);
+        }
+        let verdict = self
+            .ask(&proof)
+            .await
+            .map_err(|faults| VerifyError::Unavailable {
+                retry_after_s: retry_after_s(&faults),
+                faults,
+            })?;
+        self.cache
+            .keep(key, verdict.clone(), proof.valid_before, now);
+        decide(proof, verdict, Freshness::Fresh)
+    }
+
+    async fn ask(&self, proof: &Proof) -> Result<Verdict, Vec<(Arc<str>, FacilitatorFault)>> {
+        let mut faults = Vec::new();
+        for name in &proof.offer.facilitators {
+            let answer = match self.facilitators.get(name) {
+                Some(facilitator) => {
+                    self.call(Arc::clone(facilitator), proof.request.clone())
+                        .await
+                }
+                None => unavailable("no facilitator of this name is configured"),
+            };
+            match answer {
+                VerifyAnswer::Valid { payer } => {
+                    let payer = payer.map(Arc::from);
+                    return Ok(Verdict::Valid {
+                        payer,
+                        facilitator: Arc::clone(name),
+                    });
+                }
+                VerifyAnswer::Invalid { reason } => return Ok(Verdict::Invalid { reason }),
+                VerifyAnswer::Unavailable(fault) => faults.push((Arc::clone(name), fault)),
+            }
+        }
+        Err(faults)
+    }
+
+    async fn call(
+        &self,
+        facilitator: Arc<dyn Facilitator>,
+        request: FacilitatorRequest,
+    ) -> VerifyAnswer {
+        self.runtime
+            .spawn(async move { facilitator.verify(&request).await })
+            .await
+            .unwrap_or_else(|_| unavailable("the call was cut short"))
+    }
+}
+
+fn unavailable(why: &str) -> VerifyAnswer {
+    VerifyAnswer::Unavailable(FacilitatorFault::Connect(why.to_owned()))
+}
+
+fn decide(
+    proof: Proof,
+    verdict: Verdict,
+    freshness: Freshness,
+) -> Result<VerifiedProof, VerifyError> {
+    match verdict {
+        Verdict::Valid { payer, facilitator } => {
+            let payer = payer_of(&proof, payer.as_deref());
+            Ok(VerifiedProof {
+                proof,
+                payer,
+                facilitator,
+                freshness,
+            })
+        }
+        Verdict::Invalid { reason } => Err(VerifyError::Invalid { reason, freshness }),
+    }
+}
+
+/// What was signed goes before what the facilitator says, whose text goes into headers and the
+/// ledger and is therefore bounded.
+fn payer_of(proof: &Proof, told: Option<&str>) -> Payer {
+    let fits =
+        |text: &&str| (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    match told.filter(fits) {
+        Some(told) if proof.payer.as_str().is_empty() => Payer::verbatim(told),
+        Some(_) | None => proof.payer.clone(),
+    }
+}
+
+/// The shortest wait that a facilitator asked for: one that recovers is enough.
+fn retry_after_s(faults: &[(Arc<str>, FacilitatorFault)]) -> u64 {
+    faults
+        .iter()
+        .filter_map(|(_, fault)| match fault {
+            FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
+            FacilitatorFault::Connect(_)
+            | FacilitatorFault::Timeout(_)
+            | FacilitatorFault::Broken(_)
+            | FacilitatorFault::Junk(_)
+            | FacilitatorFault::TooLarge(_)
+            | FacilitatorFault::Pending
+            | FacilitatorFault::Saturated => None,
+        })
+        .min()
+        .unwrap_or(RETRY_AFTER_S)
+        .clamp(1, RETRY_AFTER_S_MAX)
+}
+
+fn listed(faults: &[(Arc<str>, FacilitatorFault)]) -> String {
+    let texts: Vec<_> = faults
+        .iter()
+        .map(|(name, fault)| format!("{name}: {fault}"))
+        .collect();
+    texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests;
