@@ -38,6 +38,10 @@ pub struct RawAnswer {
 
 /// What an answer of `/settle` says.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one is made per settlement, and read at once"
+)]
 pub enum SettleReading {
     /// All that will ever be said.
     Definite(SettleAnswer),
