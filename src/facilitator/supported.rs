@@ -46,3 +46,9 @@ impl Supported {
             .find(|k| k.x402_version == 2 && k.scheme == scheme && k.network == network)
     }
 }
+
+/// The last answer that was kept in this file, if it can be read.
+#[must_use]
+pub fn load_cached(path: &std::path::Path) -> Option<Supported> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
