@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::Settings;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
-use crate::facilitator::supported::{SupportedBook, load_book};
+use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
 use crate::ledger::sqlite::SqliteLedger;
@@ -29,6 +29,9 @@ use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
 
 /// How long, after the last request, settlements in flight may take before the process ends.
 const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
+
+/// How long the start waits for facilitators to say what they handle.
+const SUPPORTED_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How often `/supported` is asked again while a rule lacks offers because of it.
 const SUPPORTED_RETRY: Duration = Duration::from_secs(15);
@@ -104,7 +107,7 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
-        let book = payments.block_on(load_book(&facilitators, &settings.facilitators));
+        let book = payments.block_on(supported(&settings, &facilitators));
         let routes = RouteTable::build(&settings, &book).map_err(StartError::Routes)?;
         let incomplete = !routes.missing().is_empty();
         let settler = Settler::new(
@@ -240,11 +243,33 @@ fn serve_admin(
     Ok(())
 }
 
+/// What the facilitators handle: as they say now, else as they said last.
+async fn supported(settings: &Settings, facilitators: &Facilitators) -> SupportedBook {
+    let asked: Vec<_> = settings
+        .facilitators
+        .iter()
+        .filter_map(|(name, s)| Some((Arc::clone(facilitators.get(name)?), s.supported_cache.clone())))
+        .collect();
+    let loaded = load_book(&asked, SUPPORTED_DEADLINE).await;
+    for (facilitator, origin) in &loaded.origins {
+        match origin {
+            Origin::Fresh => {}
+            Origin::Cached(fault) => {
+                tracing::warn!(%facilitator, %fault, "no answer to /supported; using its last one");
+            }
+            Origin::Unknown(fault) => {
+                tracing::warn!(%facilitator, %fault, "no answer to /supported, now or before");
+            }
+        }
+    }
+    loaded.book
+}
+
 /// Asks `/supported` again until every configured way of being paid can be offered.
 async fn complete_routes(settings: Settings, gate: Arc<Gate>, facilitators: Facilitators) {
     loop {
         tokio::time::sleep(SUPPORTED_RETRY).await;
-        let book: SupportedBook = load_book(&facilitators, &settings.facilitators).await;
+        let book = supported(&settings, &facilitators).await;
         match RouteTable::build(&settings, &book) {
             Ok(routes) => {
                 let complete = routes.missing().is_empty();

@@ -240,7 +240,7 @@ impl Gate {
                 .try_acquire()
                 .map_err(|_| PaymentRefusal::Busy)?;
             self.verifier
-                .verify(proof, now)
+                .verify(checked, now)
                 .await
                 .map_err(|error| match error {
                     VerifyError::Invalid { reason, .. } => PaymentRefusal::Invalid(reason),

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.summary());
+        tracing::warn!("{warning}");
     }
     match App::start(loaded.settings) {
         Ok(app) => {

@@ -88,13 +88,16 @@ impl Paid {
     ) -> Self {
         let payer = proof.payer().clone();
         let (id, stage) = (claim.id(), Stage::Claimed(claim));
-        Self::new(
+        let mut paid = Self::new(
             settler,
             purchase,
-            proof.checked(),
+            proof.proof(),
             (fingerprint, payer, id, stage),
             slot,
-        )
+        );
+        // Who found it good is asked first to settle it.
+        paid.order.facilitators.sort_by_key(|name| name != proof.facilitator());
+        paid
     }
 
     /// For a debt: settled earlier, the response goes out without another settlement.

@@ -35,7 +35,7 @@ pub enum Refusal {
     #[error("no rule governs this request")]
     NoSuchRoute,
     /// Free in this spelling, priced in one that a lenient origin takes for the same.
-    #[error("free by {}, but a lenient origin could take it for {}", .0.free, .0.guarded)]
+    #[error("{} by its spelling, but a lenient origin could take it for {}", .0.granted, .0.guarded)]
     AmbiguousRoute(Arc<Ambiguity>),
     /// A rule with `deny = true`.
     #[error("rule {rule} denies it")]

@@ -14,7 +14,7 @@ use crate::target::TargetError;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
 use crate::x402::Version;
 use crate::x402::header;
-use crate::x402::message::{PaymentRequiredV1, ResourceInfo, SettlementResponse};
+use crate::x402::message::{ResourceInfo, SettlementResponse};
 use crate::x402::reason::ReasonCode;
 
 /// What challenges say about the seller.
@@ -260,10 +260,4 @@ fn json_head(status: u16, length: usize, headers: usize) -> Result<ResponseHeade
     head.insert_header("Content-Length", length.to_string())?;
     head.insert_header("Cache-Control", "no-store")?;
     Ok(head)
-}
-
-/// Whether a challenge body of version 1 can be parsed back; used by tests of this mapping.
-#[cfg(test)]
-pub(super) fn parse_v1(body: &[u8]) -> Option<PaymentRequiredV1> {
-    serde_json::from_slice(body).ok()
 }

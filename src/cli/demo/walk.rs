@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::buyer::choice::{Challenge, Choice, SpendLimit};
 use crate::buyer::{Buyer, Proof, client};
 use crate::clock::{Clock, SystemClock};
-use crate::money::Decimals;
+use crate::money::{Decimals, MoneyError, PriceText};
 use crate::sandbox::Sandbox;
 use crate::x402::header;
 
@@ -80,7 +80,7 @@ impl<'a> Walk<'a> {
         let challenge = answer.challenge.ok_or("no challenge in PAYMENT-REQUIRED")?;
         let text = serde_json::to_string_pretty(challenge.message())?;
         println!("   PAYMENT-REQUIRED, decoded:\n{}", indented(&text));
-        let choice = challenge.choose(&SpendLimit::parse(LIMIT)?)?;
+        let choice = challenge.choose(&limit()?)?;
         Ok((challenge, choice))
     }
 
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
         title("Paid, it is served, with a receipt");
         let usdc = Decimals::new(6)?;
         println!("   {} signs {} USDC to {}", buyer.address(), choice.amount.in_tokens(usdc), choice.pay_to);
-        let proof = buyer.prove(challenge, choice, SystemClock.now(), B256::random());
+        let proof = buyer.prove(challenge, choice, SystemClock.now(), new_nonce());
         let answer = self.get(client, "/quote", Some(&proof)).await?;
         expect(answer.status == 200, "200")?;
         let receipt = answer.receipt.ok_or("no receipt in PAYMENT-RESPONSE")?;
@@ -123,8 +123,8 @@ impl<'a> Walk<'a> {
         title("A route whose origin fails is not charged");
         let asked = self.get(client, "/broken", None).await?;
         let challenge = asked.challenge.ok_or("no challenge in PAYMENT-REQUIRED")?;
-        let choice = challenge.choose(&SpendLimit::parse(LIMIT)?)?;
-        let proof = buyer.prove(&challenge, &choice, SystemClock.now(), B256::random());
+        let choice = challenge.choose(&limit()?)?;
+        let proof = buyer.prove(&challenge, &choice, SystemClock.now(), new_nonce());
         let answer = self.get(client, "/broken", Some(&proof)).await?;
         expect(answer.status == 500, "500 as the origin gave it")?;
         expect(answer.receipt.is_none(), "no receipt")?;
@@ -157,6 +157,15 @@ async fn read(response: Response) -> Result<Answer, Box<dyn std::error::Error>> 
     let replayed = header("idempotency-replayed").is_some();
     let body = response.text().await?;
     Ok(Answer { status, receipt, challenge, replayed, body })
+}
+
+/// A nonce nobody has used.
+fn new_nonce() -> B256 {
+    B256::from(rand::random::<[u8; 32]>())
+}
+
+fn limit() -> Result<SpendLimit, MoneyError> {
+    Ok(SpendLimit { max_price: PriceText::parse(LIMIT)?, network: None })
 }
 
 fn title(text: &str) {
