@@ -56,7 +56,7 @@ pub struct Args {
     /// What clients write in front of a path [default: http://127.0.0.1:8402]
     #[arg(long, value_name = "URL")]
     public_origin: Option<String>,
-    /// Who settles [default on test networks: https://x402.org/facilitator]
+    /// Who settles [default on test networks: the public one of x402.org]
     #[arg(long, value_name = "URL")]
     facilitator: Option<String>,
     /// Replace the file if it exists
