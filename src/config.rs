@@ -82,7 +82,8 @@ impl Loaded {
     pub fn locate(&self, mut diagnostic: Diagnostic) -> Diagnostic {
         let known = match (&diagnostic.place, &diagnostic.key) {
             (Some(place), _) if place.source.is_empty() => {
-                self.files.rest_of_line(&place.file, place.line, place.column)
+                self.files
+                    .rest_of_line(&place.file, place.line, place.column)
             }
             (Some(_), _) | (None, None) => None,
             (None, Some(key)) => self.place_of(key).map(|at| self.files.place(at)),
@@ -120,7 +121,8 @@ pub fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Lo
     let machine = Machine { env };
     let name = path.to_string_lossy();
     let text = machine.read(path).map_err(|error| {
-        let unreadable = Diagnostic::error("unreadable-file", format!("cannot read {name}: {error}"));
+        let unreadable =
+            Diagnostic::error("unreadable-file", format!("cannot read {name}: {error}"));
         Report {
             diagnostics: vec![unreadable.help("`farewall init` writes a first configuration")],
         }
@@ -178,13 +180,23 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
     if let Some(server) = &server {
         server::distinct_addresses(&top, server, &listeners);
     }
-    let facilitators = named::read(files, tables, "facilitator", keys::FACILITATOR, |reader, name| {
-        facilitator::facilitator(reader, name, &ledger.path)
-    });
+    let facilitators = named::read(
+        files,
+        tables,
+        "facilitator",
+        keys::FACILITATOR,
+        |reader, name| facilitator::facilitator(reader, name, &ledger.path),
+    );
     let accepts = named::read(files, tables, "accept", keys::ACCEPT, |reader, name| {
         accept::accept(reader, name, &facilitators)
     });
-    let upstreams = named::read(files, tables, "upstream", keys::UPSTREAM, upstream::upstream);
+    let upstreams = named::read(
+        files,
+        tables,
+        "upstream",
+        keys::UPSTREAM,
+        upstream::upstream,
+    );
     let unmatched = unmatched(&top, &upstreams);
     let context = rule::Context {
         accepts: &accepts,

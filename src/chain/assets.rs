@@ -231,11 +231,15 @@ pub fn default_for(network: &Network) -> Option<&'static KnownAsset> {
 }
 
 fn on(network: &Network) -> impl Iterator<Item = &'static KnownAsset> {
-    ASSETS.iter().filter(|asset| asset.network == network.as_str())
+    ASSETS
+        .iter()
+        .filter(|asset| asset.network == network.as_str())
 }
 
 fn row(network: &Network) -> Option<&'static NetworkRow> {
-    NETWORKS.iter().find(|(caip2, ..)| *caip2 == network.as_str())
+    NETWORKS
+        .iter()
+        .find(|(caip2, ..)| *caip2 == network.as_str())
 }
 
 /// A network by one of its names, such as `base-sepolia`; lower case.
@@ -249,7 +253,9 @@ pub fn network_by_name(name: &str) -> Option<Network> {
 
 /// Every name that [`network_by_name`] knows, for suggestions.
 pub fn network_names() -> impl Iterator<Item = &'static str> {
-    NETWORKS.iter().flat_map(|(_, _, names, _)| names.iter().copied())
+    NETWORKS
+        .iter()
+        .flat_map(|(_, _, names, _)| names.iter().copied())
 }
 
 /// The name in version 1, for the networks that legacy clients can parse.
@@ -292,9 +298,18 @@ mod tests {
         for asset in known_assets() {
             if network(asset.network).evm_chain_id().is_some() {
                 let address = parse_evm_address(asset.address).unwrap();
-                assert_eq!(address.to_checksum(None), asset.address, "{}", asset.network);
+                assert_eq!(
+                    address.to_checksum(None),
+                    asset.address,
+                    "{}",
+                    asset.network
+                );
             } else {
-                assert!((32..=44).contains(&asset.address.len()), "{}", asset.address);
+                assert!(
+                    (32..=44).contains(&asset.address.len()),
+                    "{}",
+                    asset.address
+                );
                 assert_eq!(asset.transfer, Transfer::Opaque);
             }
         }
@@ -307,7 +322,11 @@ mod tests {
             .filter(|asset| asset.decimals != 6)
             .map(|asset| (asset.network, asset.decimals))
             .collect();
-        let want = [("eip155:4326", 18), ("eip155:31612", 18), ("eip155:31611", 18)];
+        let want = [
+            ("eip155:4326", 18),
+            ("eip155:31612", 18),
+            ("eip155:31611", 18),
+        ];
         assert_eq!(other, want);
     }
 
@@ -316,7 +335,11 @@ mod tests {
         for asset in known_assets() {
             let network = network(asset.network);
             assert!(row(&network).is_some(), "{network}");
-            assert_eq!(on(&network).filter(|a| a.is_default).count(), 1, "{network}");
+            assert_eq!(
+                on(&network).filter(|a| a.is_default).count(),
+                1,
+                "{network}"
+            );
             assert_eq!(find(&network, asset.address), Some(asset));
             assert_eq!(find(&network, asset.symbol), Some(asset));
         }
@@ -369,7 +392,10 @@ mod tests {
         assert!(is_testnet(&network("eip155:31337")));
         assert!(!is_testnet(&network("eip155:8453")));
         assert!(!is_testnet(&network("eip155:123456789")));
-        assert_eq!(network_label(&network("eip155:123456789")), "eip155:123456789");
+        assert_eq!(
+            network_label(&network("eip155:123456789")),
+            "eip155:123456789"
+        );
         assert_eq!(network_label(&network("eip155:84532")), "Base Sepolia");
     }
 }

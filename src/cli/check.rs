@@ -60,11 +60,12 @@ fn check(args: &Args) -> Vec<Diagnostic> {
 /// Everything that is known about a configuration that could be read.
 fn lints(loaded: &Loaded) -> Vec<Diagnostic> {
     // EVERY SOURCE OF COMPLAINTS IS NAMED HERE, and nowhere else.
-    let found = [
-        loaded.warnings.clone(),
-        config::lint(&loaded.settings),
-    ];
-    let mut found: Vec<_> = found.into_iter().flatten().map(|d| loaded.locate(d)).collect();
+    let found = [loaded.warnings.clone(), config::lint(&loaded.settings)];
+    let mut found: Vec<_> = found
+        .into_iter()
+        .flatten()
+        .map(|d| loaded.locate(d))
+        .collect();
     found.sort_by_key(|diagnostic| diagnostic.severity);
     found
 }
@@ -95,7 +96,10 @@ mod tests {
             panic!("{found:?}");
         };
         assert_eq!(only.code, "price-above-cap");
-        assert!(only.to_string().contains(" | price = \"$1.000001\"\n"), "{only}");
+        assert!(
+            only.to_string().contains(" | price = \"$1.000001\"\n"),
+            "{only}"
+        );
     }
 
     #[test]

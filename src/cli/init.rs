@@ -56,7 +56,7 @@ pub struct Args {
     /// What clients write in front of a path [default: http://127.0.0.1:8402]
     #[arg(long, value_name = "URL")]
     public_origin: Option<String>,
-    /// Who settles [default on test networks: https://x402.org/facilitator]
+    /// Who settles [default on test networks: the public one of x402.org]
     #[arg(long, value_name = "URL")]
     facilitator: Option<String>,
     /// Replace the file if it exists
@@ -78,10 +78,16 @@ struct Answers {
 /// Runs the command.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
-    let output = args.output.clone().unwrap_or_else(|| PathBuf::from("conf/farewall.toml"));
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("conf/farewall.toml"));
     let to_stdout = output.as_os_str() == "-";
     if !to_stdout && output.exists() && !args.force {
-        eprintln!("{} exists; write elsewhere with --output, or use --force", output.display());
+        eprintln!(
+            "{} exists; write elsewhere with --output, or use --force",
+            output.display()
+        );
         return ExitCode::from(super::EXIT_OUTSIDE);
     }
     let is_terminal = io::stdin().is_terminal();
@@ -116,13 +122,18 @@ pub fn run(args: Args) -> ExitCode {
     }
     if !to_stdout {
         let file = output.display();
-        eprintln!("wrote {file}; next: farewall check --config {file}, farewall run --config {file}");
+        eprintln!(
+            "wrote {file}; next: farewall check --config {file}, farewall run --config {file}"
+        );
     }
     ExitCode::SUCCESS
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         fs::create_dir_all(folder)?;
     }
     fs::write(path, text)
@@ -136,7 +147,9 @@ fn ask(
     default: Option<&str>,
 ) -> Option<String> {
     let hint = default.map_or(String::new(), |default| format!(" [{default}]"));
-    write!(output, "{question}{hint}: ").and_then(|()| output.flush()).ok()?;
+    write!(output, "{question}{hint}: ")
+        .and_then(|()| output.flush())
+        .ok()?;
     let mut line = String::new();
     input.read_line(&mut line).ok()?;
     match line.trim() {
@@ -181,7 +194,15 @@ fn quoted(text: &str) -> String {
 }
 
 fn starter(answers: &Answers) -> String {
-    let Answers { upstream, pay_to, network, price, path, public_origin, facilitator } = answers;
+    let Answers {
+        upstream,
+        pay_to,
+        network,
+        price,
+        path,
+        public_origin,
+        facilitator,
+    } = answers;
     format!(
         "\
 # Farewall. `farewall check` says what is wrong with this file, `farewall run` runs it.
@@ -268,7 +289,10 @@ mod tests {
     #[test]
     fn what_has_no_default_must_be_given() {
         assert_eq!(defaults(Args::default()).err(), Some("--upstream"));
-        assert_eq!(defaults(given(Some("base"), None)).err(), Some("--facilitator"));
+        assert_eq!(
+            defaults(given(Some("base"), None)).err(),
+            Some("--facilitator")
+        );
     }
 
     #[test]
@@ -282,7 +306,8 @@ mod tests {
 
     #[test]
     fn an_empty_answer_means_the_default() {
-        let ask = |line: &str, default| ask(&mut line.as_bytes(), &mut Vec::new(), "Price", default);
+        let ask =
+            |line: &str, default| ask(&mut line.as_bytes(), &mut Vec::new(), "Price", default);
         assert_eq!(ask("\n", Some("$1")), Some("$1".to_owned()));
         assert_eq!(ask(" $2 \n", Some("$1")), Some("$2".to_owned()));
         assert_eq!(ask("", None), None);
@@ -292,7 +317,11 @@ mod tests {
     fn an_existing_file_is_not_replaced_without_force() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("new/site.toml");
-        let args = |force| Args { output: Some(output.clone()), force, ..given(None, None) };
+        let args = |force| Args {
+            output: Some(output.clone()),
+            force,
+            ..given(None, None)
+        };
         let full = |force| Args {
             price: Some("$0.5".into()),
             path: Some("/a".into()),

@@ -38,13 +38,21 @@ pub(super) fn accept(
         evm_method(reader, &token)
     } else {
         let because = "only the facilitator judges payments of this scheme and network";
-        reader.idle(&["transfer_method", "eip712_name", "eip712_version"], because);
+        reader.idle(
+            &["transfer_method", "eip712_name", "eip712_version"],
+            because,
+        );
         Some(AcceptMethod::Opaque)
     };
     let pay_to = pay_to?;
     if pay_to.as_str() == token.asset.as_str() {
         let message = "`pay_to` is the token's own contract: the money would be lost";
-        reader.wrong("pay_to", "bad-recipient", message, "write your own account's address");
+        reader.wrong(
+            "pay_to",
+            "bad-recipient",
+            message,
+            "write your own account's address",
+        );
     }
     Some(AcceptSettings {
         name: Arc::clone(name),
@@ -65,7 +73,9 @@ pub(super) fn accept(
 fn network(reader: &Reader<'_>) -> Option<Network> {
     let (text, at) = reader.required("network", NETWORK_HELP)?;
     let meant = closest(&text.value, assets::network_names()).filter(|_| !text.is_secret);
-    let help = meant.map_or(NETWORK_HELP.to_owned(), |name| format!("did you mean \"{name}\"?"));
+    let help = meant.map_or(NETWORK_HELP.to_owned(), |name| {
+        format!("did you mean \"{name}\"?")
+    });
     reader.parse(text, at, "unknown-network", &help, |text| {
         assets::network_by_name(text).map_or_else(|| Network::parse_caip2(text), Ok)
     })
@@ -98,7 +108,11 @@ fn refuse_sandbox_on_mainnet(
     }
     let is_sandbox = |name: &&Arc<str>| facilitators.good.get(*name).is_some_and(|f| f.sandbox);
     if let Some(name) = through.iter().find(is_sandbox) {
-        let key = if reader.has("facilitators") { "facilitators" } else { "network" };
+        let key = if reader.has("facilitators") {
+            "facilitators"
+        } else {
+            "network"
+        };
         let label = assets::network_label(network);
         let message = format!("{label} has real money, and facilitator \"{name}\" is a sandbox");
         let help = "use a test network such as \"base-sepolia\", or a facilitator that settles";
@@ -117,7 +131,10 @@ fn token(reader: &Reader<'_>, network: &Network) -> Option<Token> {
     if !reader.has("asset") {
         let Some(known) = assets::default_for(network) else {
             let label = assets::network_label(network);
-            reader.missing("asset", &format!("no token of {label} is built in; write its address"));
+            reader.missing(
+                "asset",
+                &format!("no token of {label} is built in; write its address"),
+            );
             return None;
         };
         return known_token(reader, known);
@@ -133,11 +150,16 @@ fn token(reader: &Reader<'_>, network: &Network) -> Option<Token> {
         .collect();
     let help = match symbols.as_slice() {
         [] => "write the address of the token".to_owned(),
-        _ => format!("write the token's address, or a built-in symbol: {}", symbols.join(", ")),
+        _ => format!(
+            "write the token's address, or a built-in symbol: {}",
+            symbols.join(", ")
+        ),
     };
     let asset = reader.parse(text, at, "unknown-asset", &help, |text| {
         if network.evm_chain_id().is_some() {
-            parse_evm_address(text).map(Asset::evm).map_err(|error| error.to_string())
+            parse_evm_address(text)
+                .map(Asset::evm)
+                .map_err(|error| error.to_string())
         } else if is_account(text) {
             Ok(Asset::verbatim(text))
         } else {
@@ -150,7 +172,10 @@ fn token(reader: &Reader<'_>, network: &Network) -> Option<Token> {
 /// A token of the table. Keys that contradict the table are errors: the table is what buyers use.
 fn known_token(reader: &Reader<'_>, known: &'static KnownAsset) -> Option<Token> {
     let decimals = u64::from(known.decimals);
-    if reader.integer("decimals", 0..=36).is_some_and(|given| given != decimals) {
+    if reader
+        .integer("decimals", 0..=36)
+        .is_some_and(|given| given != decimals)
+    {
         let message = format!("{} has {decimals} decimals", known.symbol);
         let help = "remove `decimals`: the token is built in";
         reader.wrong("decimals", "contradiction", &message, help);
@@ -159,7 +184,12 @@ fn known_token(reader: &Reader<'_>, known: &'static KnownAsset) -> Option<Token>
         && text.value != known.symbol
     {
         let message = format!("the symbol of this token is {}", known.symbol);
-        reader.wrong("symbol", "contradiction", &message, "remove `symbol`: the token is built in");
+        reader.wrong(
+            "symbol",
+            "contradiction",
+            &message,
+            "remove `symbol`: the token is built in",
+        );
     }
     let is_evm = known.transfer != Transfer::Opaque;
     let asset = match parse_evm_address(known.address) {
@@ -176,16 +206,27 @@ fn known_token(reader: &Reader<'_>, known: &'static KnownAsset) -> Option<Token>
 
 fn unknown_token(reader: &Reader<'_>, asset: Asset) -> Option<Token> {
     let symbol_help = "the token is not built in: write its symbol, as symbol = \"EURC\"";
-    let symbol = reader.required("symbol", symbol_help).and_then(|(text, at)| {
-        reader.parse(text, at, "bad-value", "write 1 to 16 letters or digits", |text| {
-            let is_plain = |b: u8| b.is_ascii_graphic() && b != b'"';
-            if (1..=16).contains(&text.len()) && text.bytes().all(is_plain) && text != "atomic" {
-                Ok(Arc::from(text))
-            } else {
-                Err(format!("{text:?} is not a symbol"))
-            }
-        })
-    });
+    let symbol = reader
+        .required("symbol", symbol_help)
+        .and_then(|(text, at)| {
+            reader.parse(
+                text,
+                at,
+                "bad-value",
+                "write 1 to 16 letters or digits",
+                |text| {
+                    let is_plain = |b: u8| b.is_ascii_graphic() && b != b'"';
+                    if (1..=16).contains(&text.len())
+                        && text.bytes().all(is_plain)
+                        && text != "atomic"
+                    {
+                        Ok(Arc::from(text))
+                    } else {
+                        Err(format!("{text:?} is not a symbol"))
+                    }
+                },
+            )
+        });
     if !reader.has("decimals") {
         let help = "the token is not built in: write its decimals, as its contract says";
         reader.missing("decimals", help);
@@ -230,15 +271,24 @@ fn is_solana_account(text: &str) -> bool {
 
 /// How the token moves, and its EIP-712 domain. Rule: fact sheet, sections 3.3 and 3.5.
 fn evm_method(reader: &Reader<'_>, token: &Token) -> Option<AcceptMethod> {
-    let usual = token.known.map_or(Transfer::Eip3009, |known| known.transfer);
-    let words = [("eip3009", Transfer::Eip3009), ("permit2", Transfer::Permit2)];
+    let usual = token
+        .known
+        .map_or(Transfer::Eip3009, |known| known.transfer);
+    let words = [
+        ("eip3009", Transfer::Eip3009),
+        ("permit2", Transfer::Permit2),
+    ];
     let transfer = match reader.has("transfer_method") {
         true => reader.word("transfer_method", &words)?,
         false => usual,
     };
     let published = token.known.and_then(|known| known.eip712);
     let name = domain_text(reader, "eip712_name", published.map(|(name, _)| name));
-    let version = domain_text(reader, "eip712_version", published.map(|(_, version)| version));
+    let version = domain_text(
+        reader,
+        "eip712_version",
+        published.map(|(_, version)| version),
+    );
     match transfer {
         Transfer::Permit2 => {
             match (&name, &version) {
@@ -246,7 +296,9 @@ fn evm_method(reader: &Reader<'_>, token: &Token) -> Option<AcceptMethod> {
                 (None, Some(_)) => reader.missing("eip712_name", "it goes with `eip712_version`"),
                 (Some(_), Some(_)) | (None, None) => {}
             }
-            Some(AcceptMethod::Permit2 { eip2612: name.zip(version) })
+            Some(AcceptMethod::Permit2 {
+                eip2612: name.zip(version),
+            })
         }
         Transfer::Eip3009 | Transfer::Opaque => {
             let help = "buyers sign with the token's own EIP-712 domain: take it from its \
@@ -283,7 +335,11 @@ fn extra(reader: &Reader<'_>) -> Map<String, Json> {
     let Some(table) = reader.table("extra", "write extra = { key = \"value\" }") else {
         return Map::new();
     };
-    for entry in table.entries.iter().filter(|e| DERIVED.contains(&e.key.as_str())) {
+    for entry in table
+        .entries
+        .iter()
+        .filter(|e| DERIVED.contains(&e.key.as_str()))
+    {
         let message = format!("`{}` in `extra` is derived from other keys", entry.key);
         let wrong = Diagnostic::error("contradiction", message);
         let help = "write `eip712_name`, `eip712_version` or `transfer_method` instead";
@@ -326,7 +382,9 @@ fn json(reader: &Reader<'_>, node: &Node) -> Json {
     number.unwrap_or_else(|| {
         let message = format!("{} here has no form in JSON", node.value.kind());
         let wrong = Diagnostic::error("bad-value", message);
-        reader.files.complain(node.at, wrong.help("write it as a string"));
+        reader
+            .files
+            .complain(node.at, wrong.help("write it as a string"));
         Json::Null
     })
 }

@@ -133,7 +133,13 @@ impl fmt::Display for Severity {
 /// ```
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]: {}", self.severity, self.code, printable(&self.message))?;
+        write!(
+            f,
+            "{}[{}]: {}",
+            self.severity,
+            self.code,
+            printable(&self.message)
+        )?;
         let mut gutter = String::from(" ");
         if let Some(place) = &self.place {
             let number = place.line.to_string();
@@ -223,7 +229,10 @@ mod tests {
             })
         );
         let bare = serde_json::to_value(Diagnostic::warning("x", "y")).unwrap();
-        assert_eq!(bare, serde_json::json!({"severity": "warning", "code": "x", "message": "y"}));
+        assert_eq!(
+            bare,
+            serde_json::json!({"severity": "warning", "code": "x", "message": "y"})
+        );
     }
 
     #[test]
@@ -231,8 +240,14 @@ mod tests {
         let error = Diagnostic::error("a", "b");
         let warning = Diagnostic::warning("a", "b");
         assert_eq!(summary(&[]), "no errors, no warnings");
-        assert_eq!(summary(std::slice::from_ref(&warning)), "no errors, 1 warning");
+        assert_eq!(
+            summary(std::slice::from_ref(&warning)),
+            "no errors, 1 warning"
+        );
         assert_eq!(summary(&[error.clone(), error.clone()]), "2 errors");
-        assert_eq!(summary(&[error, warning.clone(), warning]), "1 error and 2 warnings");
+        assert_eq!(
+            summary(&[error, warning.clone(), warning]),
+            "1 error and 2 warnings"
+        );
     }
 }

@@ -162,12 +162,16 @@ impl Files {
 
     /// The folder of the file, which relative paths in it are relative to.
     pub(super) fn folder(&self, at: Span) -> &Path {
-        self.files.get(at.file).map_or(Path::new(""), |file| &file.folder)
+        self.files
+            .get(at.file)
+            .map_or(Path::new(""), |file| &file.folder)
     }
 
     /// File, line and column.
     pub(super) fn location(&self, at: Span) -> Location {
-        let Place { file, line, column, .. } = self.place(at);
+        let Place {
+            file, line, column, ..
+        } = self.place(at);
         Location { file, line, column }
     }
 
@@ -189,7 +193,8 @@ impl Files {
             .copied()
             .unwrap_or(0);
         let source = file.line(line);
-        let chars = |from: usize, to: usize| file.text.get(from..to).map_or(0, |s| s.chars().count());
+        let chars =
+            |from: usize, to: usize| file.text.get(from..to).map_or(0, |s| s.chars().count());
         let column = chars(start, at.start).saturating_add(1);
         let line_end = start.saturating_add(source.len());
         Place {
@@ -212,7 +217,13 @@ impl Files {
             masks.iter().any(inside)
         };
         line.char_indices()
-            .map(|(at, c)| if hidden(start.saturating_add(at)) { '*' } else { c })
+            .map(|(at, c)| {
+                if hidden(start.saturating_add(at)) {
+                    '*'
+                } else {
+                    c
+                }
+            })
             .collect()
     }
 
@@ -234,7 +245,9 @@ impl Files {
 
 impl File {
     fn line(&self, number: usize) -> &str {
-        let start = number.checked_sub(1).and_then(|index| self.lines.get(index));
+        let start = number
+            .checked_sub(1)
+            .and_then(|index| self.lines.get(index));
         start
             .and_then(|start| self.text.get(*start..)?.split('\n').next())
             .unwrap_or("")
@@ -250,18 +263,36 @@ pub(super) fn read(
     around: &dyn Surroundings,
 ) -> Option<Table> {
     let file = files.add(name, text);
-    let whole = Span { file, start: 0, end: 0 };
+    let whole = Span {
+        file,
+        start: 0,
+        end: 0,
+    };
     if let Some(start) = too_deep(text) {
-        let at = Span { file, start, end: start };
-        let deep = Diagnostic::error("syntax", "more than a hundred points without a comma between them");
-        files.complain(at, deep.help("no key is so deep; break a long string into lines"));
+        let at = Span {
+            file,
+            start,
+            end: start,
+        };
+        let deep = Diagnostic::error(
+            "syntax",
+            "more than a hundred points without a comma between them",
+        );
+        files.complain(
+            at,
+            deep.help("no key is so deep; break a long string into lines"),
+        );
         return None;
     }
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut last_line = 0;
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
-        let at = Span { file, start: span.start, end: span.end };
+        let at = Span {
+            file,
+            start: span.start,
+            end: span.end,
+        };
         // One slip makes the parser stumble several times; the first stumble on a line says most.
         let line = files.place(at).line;
         if line != last_line {
@@ -272,7 +303,11 @@ pub(super) fn read(
     if !errors.is_empty() {
         return None;
     }
-    let walk = Walk { files, around, file };
+    let walk = Walk {
+        files,
+        around,
+        file,
+    };
     Some(walk.table(root.get_ref(), whole))
 }
 
@@ -318,7 +353,11 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn span<T>(&self, spanned: &Spanned<T>) -> Span {
         let range = spanned.span();
-        Span { file: self.file, start: range.start, end: range.end }
+        Span {
+            file: self.file,
+            start: range.start,
+            end: range.end,
+        }
     }
 
     fn table(&self, table: &DeTable<'_>, at: Span) -> Table {

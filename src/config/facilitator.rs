@@ -69,18 +69,21 @@ pub(super) fn headers(reader: &Reader<'_>, key: &str) -> Vec<(String, String)> {
         let name = match values::header_name(&entry.key) {
             Ok(name) => name,
             Err(error) => {
-                complain("bad-header", error.to_string(), "choose another header, or remove it");
+                complain(
+                    "bad-header",
+                    error.to_string(),
+                    "choose another header, or remove it",
+                );
                 continue;
             }
         };
-        let text = match &entry.node.value {
-            Value::Text(text) => text,
-            Value::Broken => continue,
-            other => {
-                let message = format!("a header must be a string, this is {}", other.kind());
+        let Value::Text(text) = &entry.node.value else {
+            if !matches!(entry.node.value, Value::Broken) {
+                let kind = entry.node.value.kind();
+                let message = format!("a header must be a string, this is {kind}");
                 complain("wrong-type", message, &help);
-                continue;
             }
+            continue;
         };
         if !text.is_secret && is_secret_by_name(&name) {
             reader.files.mask(entry.node.at);
@@ -90,12 +93,20 @@ pub(super) fn headers(reader: &Reader<'_>, key: &str) -> Vec<(String, String)> {
             reader.files.complain(entry.at, open.help(help));
         }
         if headers.iter().any(|(other, _)| *other == name) {
-            complain("duplicate-header", format!("header `{name}` is set twice"), "remove one");
+            complain(
+                "duplicate-header",
+                format!("header `{name}` is set twice"),
+                "remove one",
+            );
         }
         match values::header_value(&name, &text.value) {
             Ok(value) => headers.push((name, value)),
             Err(error) => {
-                complain("bad-header", error.to_string(), "use printable ASCII without line breaks");
+                complain(
+                    "bad-header",
+                    error.to_string(),
+                    "use printable ASCII without line breaks",
+                );
             }
         }
     }
@@ -103,7 +114,14 @@ pub(super) fn headers(reader: &Reader<'_>, key: &str) -> Vec<(String, String)> {
 }
 
 fn is_secret_by_name(name: &str) -> bool {
-    ["authorization", "cookie", "key", "token", "secret", "password"]
-        .iter()
-        .any(|word| name.contains(word))
+    [
+        "authorization",
+        "cookie",
+        "key",
+        "token",
+        "secret",
+        "password",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }

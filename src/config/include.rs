@@ -56,22 +56,27 @@ fn patterns(files: &Files, root: &Table) -> Vec<(String, Span)> {
     };
     let mut patterns = Vec::new();
     for node in nodes {
-        match &node.value {
-            Value::Text(text) => patterns.push((text.value.clone(), node.at)),
-            Value::Broken => {}
-            _ => wrong(node.at),
+        if let Value::Text(text) = &node.value {
+            patterns.push((text.value.clone(), node.at));
+        } else if !matches!(node.value, Value::Broken) {
+            wrong(node.at);
         }
     }
     patterns
 }
 
 fn matching(files: &Files, pattern: &str, at: Span, around: &dyn Surroundings) -> Vec<PathBuf> {
-    let (folder, name) = pattern.rsplit_once('/').map_or(("", pattern), |(folder, name)| {
-        (if folder.is_empty() { "/" } else { folder }, name)
-    });
+    let (folder, name) = pattern
+        .rsplit_once('/')
+        .map_or(("", pattern), |(folder, name)| {
+            (if folder.is_empty() { "/" } else { folder }, name)
+        });
     if folder.contains('*') || name.is_empty() {
         let wrong = Diagnostic::error("bad-include", "`*` can stand in the file name only");
-        files.complain(at, wrong.help("write the folder out, as in \"rules.d/*.toml\""));
+        files.complain(
+            at,
+            wrong.help("write the folder out, as in \"rules.d/*.toml\""),
+        );
         return Vec::new();
     }
     let folder = files.folder(at).join(folder);
@@ -123,7 +128,10 @@ fn text(files: &Files, path: &Path, at: Span, around: &dyn Surroundings) -> Opti
         .map_err(|error| {
             let message = format!("cannot read {}: {error}", path.display());
             let wrong = Diagnostic::error("unreadable-file", message);
-            files.complain(at, wrong.help("included files must be there and be readable"));
+            files.complain(
+                at,
+                wrong.help("included files must be there and be readable"),
+            );
         })
         .ok()
 }
@@ -134,7 +142,10 @@ fn only_included(files: &Files, table: &Table) {
         if keys::INCLUDED.contains(&key) {
             continue;
         }
-        let unknown = Diagnostic::error("unknown-key", format!("unknown key `{key}` in an included file"));
+        let unknown = Diagnostic::error(
+            "unknown-key",
+            format!("unknown key `{key}` in an included file"),
+        );
         let help = if key == "include" {
             "included files include nothing; list all files in the main file".to_owned()
         } else if keys::TOP.keys.contains(&key) {

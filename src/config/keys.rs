@@ -168,7 +168,17 @@ pub(super) const RULE: Section = Section {
 
 /// All sections, in the order of `conf/full.toml`.
 pub static SECTIONS: [Section; 11] = [
-    TOP, SERVER, LISTEN, LIMITS, LEDGER, CORS, FACILITATOR, ACCEPT, UPSTREAM, HEALTH, RULE,
+    TOP,
+    SERVER,
+    LISTEN,
+    LIMITS,
+    LEDGER,
+    CORS,
+    FACILITATOR,
+    ACCEPT,
+    UPSTREAM,
+    HEALTH,
+    RULE,
 ];
 
 /// How to mend an unknown key: the key that was meant, the section it belongs in, or all keys.

@@ -32,7 +32,11 @@ pub fn lint(settings: &Settings) -> Vec<Diagnostic> {
             let plain = Diagnostic::warning("plain-facilitator", message);
             found.push(plain.about(format!("{key}.url")).help("write https://"));
         }
-        if !settings.accepts.values().any(|a| a.facilitators.contains(&facilitator.name)) {
+        if !settings
+            .accepts
+            .values()
+            .any(|a| a.facilitators.contains(&facilitator.name))
+        {
             found.push(unused(&key, "no [accept.NAME] uses this facilitator"));
         }
     }
@@ -52,7 +56,9 @@ pub fn lint(settings: &Settings) -> Vec<Diagnostic> {
 }
 
 fn unused(key: &str, message: &str) -> Diagnostic {
-    Diagnostic::warning("unused", message).about(key).help("use it, or remove it")
+    Diagnostic::warning("unused", message)
+        .about(key)
+        .help("use it, or remove it")
 }
 
 /// Plain HTTP to another machine.
@@ -80,7 +86,10 @@ fn server(settings: &Settings, found: &mut Vec<Diagnostic>) {
     if settings.rules.is_empty() && settings.unmatched == Unmatched::Deny {
         let message = "there are no rules: every request is answered with 404";
         let none = Diagnostic::warning("no-rules", message);
-        found.push(none.about("server").help("write a [[rule]] with a path and a price"));
+        found.push(
+            none.about("server")
+                .help("write a [[rule]] with a path and a price"),
+        );
     }
 }
 
@@ -108,7 +117,8 @@ fn upstream(settings: &Settings, upstream: &UpstreamSettings, found: &mut Vec<Di
     let key = format!("upstream.{}", upstream.name);
     if upstream.tls && !upstream.tls_verify {
         let message = "the servers' certificates are not verified";
-        let blind = Diagnostic::warning("tls-unverified", message).about(format!("{key}.tls_verify"));
+        let blind =
+            Diagnostic::warning("tls-unverified", message).about(format!("{key}.tls_verify"));
         found.push(blind.help("put their authority's certificate into `ca_file` in [server]"));
     }
     let is_fallback = settings.unmatched == Unmatched::Free(upstream.name.clone());
@@ -130,12 +140,21 @@ fn rule(
     };
     let chars = priced.description.chars().count();
     if chars > DESCRIPTION_CHARS_MAX {
-        let message = format!("the description has {chars} characters, facilitators refuse over {DESCRIPTION_CHARS_MAX}");
-        found.push(warn("long-description", "description", message, "shorten it"));
+        let message = format!(
+            "the description has {chars} characters, facilitators refuse over {DESCRIPTION_CHARS_MAX}"
+        );
+        found.push(warn(
+            "long-description",
+            "description",
+            message,
+            "shorten it",
+        ));
     }
     let bytes = challenge_bytes(settings, rule, priced);
     if bytes > CHALLENGE_BYTES_MAX {
-        let message = format!("the challenge takes about {bytes} bytes of a header, many clients and proxies stop at 8192");
+        let message = format!(
+            "the challenge takes about {bytes} bytes of a header, many clients and proxies stop at 8192"
+        );
         let help = "accept fewer ways of paying in this rule, or shorten its description";
         found.push(warn("large-challenge", "path", message, help));
     }
@@ -155,11 +174,20 @@ fn rule(
     }
     let is_test = |(accept, _): &(&AcceptSettings, _)| assets::is_testnet(&accept.network);
     if accepts.iter().any(is_test) && !accepts.iter().all(is_test) {
-        let message = "what costs real money here can also be paid with play money of a test network";
+        let message =
+            "what costs real money here can also be paid with play money of a test network";
         let help = "write `accept` without the test network";
         found.push(warn("test-money-too", "accept", message.to_owned(), help));
     }
-    expiry(settings, rule, &accepts.iter().map(|(accept, _)| *accept).collect::<Vec<_>>(), found);
+    expiry(
+        settings,
+        rule,
+        &accepts
+            .iter()
+            .map(|(accept, _)| *accept)
+            .collect::<Vec<_>>(),
+        found,
+    );
 }
 
 /// A proof must outlive the upstream's work and the settlement after it.
@@ -169,13 +197,17 @@ fn expiry(
     accepts: &[&AcceptSettings],
     found: &mut Vec<Diagnostic>,
 ) {
-    let work = rule.upstream.as_ref().and_then(|name| settings.upstreams.get(name));
+    let work = rule
+        .upstream
+        .as_ref()
+        .and_then(|name| settings.upstreams.get(name));
     let Some(work) = work.map(|upstream| upstream.total_timeout) else {
         return;
     };
     for accept in accepts {
         let slowest = accept.facilitators.iter();
-        let slowest = slowest.filter_map(|name| settings.facilitators.get(name)?.settle_timeout.into());
+        let slowest =
+            slowest.filter_map(|name| settings.facilitators.get(name)?.settle_timeout.into());
         let needed = work.saturating_add(slowest.max().unwrap_or_default());
         if needed > accept.max_timeout {
             let message = format!(

@@ -42,7 +42,10 @@ pub(super) fn read<T>(
     for entry in tables.iter().filter_map(|table| table.get(kind)) {
         let Value::Table(group) = &entry.node.value else {
             let message = format!("`{kind}` must be tables, each with a name");
-            files.complain(entry.node.at, Diagnostic::error("wrong-type", message).help(help.as_str()));
+            files.complain(
+                entry.node.at,
+                Diagnostic::error("wrong-type", message).help(help.as_str()),
+            );
             continue;
         };
         for entry in &group.entries {
@@ -141,7 +144,8 @@ impl<T> Catalogue<T> {
                 continue;
             };
             if names.contains(&name) {
-                let twice = Diagnostic::error("listed-twice", format!("\"{name}\" is listed twice"));
+                let twice =
+                    Diagnostic::error("listed-twice", format!("\"{name}\" is listed twice"));
                 reader.files.complain(at, twice.help("remove one of them"));
                 continue;
             }
@@ -155,7 +159,10 @@ impl<T> Catalogue<T> {
             [only] => return Some(Arc::clone(only)),
             [] => reader.wrong_none(kind),
             [_, _, ..] => {
-                let help = format!("there are several to choose from: {}", self.known().join(", "));
+                let help = format!(
+                    "there are several to choose from: {}",
+                    self.known().join(", ")
+                );
                 reader.missing(key, &help);
             }
         }
@@ -165,8 +172,12 @@ impl<T> Catalogue<T> {
 
 impl Reader<'_> {
     fn wrong_none(&self, kind: &str) {
-        let title = if self.title.is_empty() { "`unmatched`" } else { &self.title };
-        let message = format!("{title} needs a {kind}, and there is none");
+        let title = if self.title.is_empty() {
+            "`unmatched`"
+        } else {
+            &self.title
+        };
+        let message = format!("{title} needs some [{kind}.NAME], and there is none");
         let diagnostic = Diagnostic::error("missing-table", message);
         let help = format!("write [{kind}.NAME]");
         self.files.complain(self.table.at, diagnostic.help(help));

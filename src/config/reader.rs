@@ -35,7 +35,12 @@ impl<'a> Reader<'a> {
                 files.complain(entry.at, unknown.help(keys::help_for(&entry.key, &section)));
             }
         }
-        Self { files, table, section, title }
+        Self {
+            files,
+            table,
+            section,
+            title,
+        }
     }
 
     pub(super) fn entry(&self, key: &str) -> Option<&'a Entry> {
@@ -80,7 +85,12 @@ impl<'a> Reader<'a> {
         if let Value::Text(text) = &node.value {
             return Some((text, node.at));
         }
-        self.wrong_type(key, node, "a string", format!("write {key} = \"…\", in quotes"));
+        self.wrong_type(
+            key,
+            node,
+            "a string",
+            format!("write {key} = \"…\", in quotes"),
+        );
         None
     }
 
@@ -128,10 +138,14 @@ impl<'a> Reader<'a> {
         let (text, at) = self.text(key)?;
         let found = words.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
-            let list: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let list: Vec<_> = words
+                .iter()
+                .map(|(word, _)| format!("\"{word}\""))
+                .collect();
             let message = text.complaint(&format!("`{key}` cannot be \"{}\"", text.raw));
             let diagnostic = Diagnostic::error("bad-value", message);
-            self.files.complain(at, diagnostic.help(format!("write {}", list.join(" or "))));
+            self.files
+                .complain(at, diagnostic.help(format!("write {}", list.join(" or "))));
         }
         found.map(|(_, value)| *value)
     }
@@ -159,7 +173,12 @@ impl<'a> Reader<'a> {
             if value.is_none() {
                 let message = format!("`{key}` must be {bounds}");
                 let unit = unit_of(key).map_or(String::new(), |unit| format!(", in {unit}"));
-                self.wrong(key, "out-of-range", &message, &format!("write an integer {bounds}{unit}"));
+                self.wrong(
+                    key,
+                    "out-of-range",
+                    &message,
+                    &format!("write an integer {bounds}{unit}"),
+                );
             }
             return value;
         }
@@ -171,7 +190,9 @@ impl<'a> Reader<'a> {
     /// An integer for something counted in memory.
     pub(super) fn size(&self, key: &str, default: usize, range: RangeInclusive<u64>) -> usize {
         let value = self.integer(key, range);
-        value.and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+        value
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(default)
     }
 
     /// A time-out in milliseconds, from 1 to one hour: nothing waits for ever.
@@ -194,9 +215,10 @@ impl<'a> Reader<'a> {
         };
         let mut texts = Vec::with_capacity(nodes.len());
         for node in nodes {
-            match &node.value {
-                Value::Text(text) => texts.push((text, node.at)),
-                _ => self.wrong_type(key, node, "an array of strings", help()),
+            if let Value::Text(text) = &node.value {
+                texts.push((text, node.at));
+            } else {
+                self.wrong_type(key, node, "an array of strings", help());
             }
         }
         Some(texts)
@@ -216,7 +238,12 @@ impl<'a> Reader<'a> {
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
         let (text, at) = self.text(key)?;
         if text.value.is_empty() {
-            self.wrong(key, "bad-path", &format!("`{key}` is empty"), "write the path of a file");
+            self.wrong(
+                key,
+                "bad-path",
+                &format!("`{key}` is empty"),
+                "write the path of a file",
+            );
             return None;
         }
         Some(self.files.folder(at).join(&text.value))
@@ -252,7 +279,12 @@ pub(super) fn closest<'c>(
     let word = word.to_lowercase();
     let allowed = (word.chars().count() / 3).clamp(1, 3);
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&word, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min()
         .map(|(_, candidate)| candidate)

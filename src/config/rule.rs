@@ -149,14 +149,21 @@ fn access(reader: &Reader<'_>, context: &Context<'_>) -> Option<RuleAccess> {
                 let message = format!("`{key} = false` leaves open what the rule does");
                 reader.wrong(key, "bad-value", &message, help);
             }
-            Some(if *key == "free" { RuleAccess::Free } else { RuleAccess::Deny })
+            Some(if *key == "free" {
+                RuleAccess::Free
+            } else {
+                RuleAccess::Deny
+            })
         }
         [] => {
             reader.missing("price", help);
             None
         }
         [.., last] => {
-            let message = format!("{} has more than one of `price`, `free`, `deny`", reader.title);
+            let message = format!(
+                "{} has more than one of `price`, `free`, `deny`",
+                reader.title
+            );
             reader.wrong(last, "contradiction", &message, help);
             None
         }
@@ -166,15 +173,23 @@ fn access(reader: &Reader<'_>, context: &Context<'_>) -> Option<RuleAccess> {
 fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
     let limits = context.limits;
     let body = reader.integer("request_body_bytes_max", 0..=1 << 40);
-    let kept = reader.integer("kept_response_bytes_max", 0..=limits.kept_responses_bytes_max);
+    let kept = reader.integer(
+        "kept_response_bytes_max",
+        0..=limits.kept_responses_bytes_max,
+    );
     let settle = match reader.has("settle") {
         true => reader.word(
             "settle",
-            &[("after", SettleWhen::AfterResponse), ("before", SettleWhen::BeforeForward)],
+            &[
+                ("after", SettleWhen::AfterResponse),
+                ("before", SettleWhen::BeforeForward),
+            ],
         ),
         false => Some(SettleWhen::AfterResponse),
     };
-    let description = reader.text("description").map(|(text, _)| text.value.clone());
+    let description = reader
+        .text("description")
+        .map(|(text, _)| text.value.clone());
     let type_help = "write a media type such as \"application/json\"";
     let mime_type = reader.parsed("mime_type", "bad-value", type_help, values::media_type);
     let forward_conditional = reader.boolean("forward_conditional", false);
@@ -195,7 +210,12 @@ fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
 fn price(reader: &Reader<'_>) -> Option<PriceText> {
     let help = "write \"$0.001\", \"0.001 USDC\" or \"1000 atomic\", in quotes";
     if let Value::Integer(_) | Value::Float(_) = reader.entry("price")?.node.value {
-        reader.wrong("price", "wrong-type", "a number is no price: it has no currency", help);
+        reader.wrong(
+            "price",
+            "wrong-type",
+            "a number is no price: it has no currency",
+            help,
+        );
         return None;
     }
     let (text, at) = reader.text("price")?;
@@ -215,7 +235,12 @@ fn amounts(
     let price = price?;
     if all.names.is_empty() {
         let help = "write [accept.NAME] with network and pay_to";
-        reader.wrong("price", "missing-table", "a price needs a way of being paid", help);
+        reader.wrong(
+            "price",
+            "missing-table",
+            "a price needs a way of being paid",
+            help,
+        );
         return None;
     }
     let is_listed = listed.is_some();
@@ -237,7 +262,12 @@ fn amounts(
         }
     }
     let none_fits = amounts.is_empty() && !is_listed && is_whole;
-    if none_fits && !all.good.values().any(|accept| is_expressible(price, accept)) {
+    if none_fits
+        && !all
+            .good
+            .values()
+            .any(|accept| is_expressible(price, accept))
+    {
         let symbols: Vec<_> = all.good.values().map(|accept| &*accept.symbol).collect();
         let message = format!("no [accept.NAME] can be paid {}", in_words(price));
         let help = format!("the configured tokens are {}", symbols.join(", "));
@@ -264,7 +294,10 @@ fn in_words(price: &PriceText) -> String {
 
 fn inexpressible(reader: &Reader<'_>, price: &PriceText, accept: &AcceptSettings) {
     let AcceptSettings { name, symbol, .. } = accept;
-    let message = format!("{symbol} of [accept.{name}] cannot be paid {}", in_words(price));
+    let message = format!(
+        "{symbol} of [accept.{name}] cannot be paid {}",
+        in_words(price)
+    );
     let help = match price {
         PriceText::Dollars(_) => format!(
             "write the price as \"0.001 {symbol}\" in a rule of its own, or is_dollar = true in \
@@ -277,11 +310,7 @@ fn inexpressible(reader: &Reader<'_>, price: &PriceText, accept: &AcceptSettings
     reader.wrong("accept", "price-unpayable", &message, &help);
 }
 
-fn amount(
-    reader: &Reader<'_>,
-    price: &PriceText,
-    accept: &AcceptSettings,
-) -> Option<AtomicAmount> {
+fn amount(reader: &Reader<'_>, price: &PriceText, accept: &AcceptSettings) -> Option<AtomicAmount> {
     let amount = match price {
         PriceText::Dollars(text) | PriceText::Tokens(text, _) => text.to_atomic(accept.decimals),
         PriceText::Atomic(amount) => Ok(*amount),
@@ -309,6 +338,8 @@ fn amount(
             "write a smaller price".to_owned(),
         ),
     };
-    reader.files.complain(at, Diagnostic::error(code, message).help(help));
+    reader
+        .files
+        .complain(at, Diagnostic::error(code, message).help(help));
     None
 }

@@ -136,16 +136,25 @@ impl Surroundings for Machine<'_> {
         use std::io::Read;
         let mut text = String::new();
         let limit = FILE_BYTES_MAX.saturating_add(1);
-        std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
+        std::fs::File::open(path)?
+            .take(limit)
+            .read_to_string(&mut text)?;
         if u64::try_from(text.len()).is_ok_and(|length| length <= FILE_BYTES_MAX) {
             Ok(text)
         } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 16 MiB"))
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "larger than 16 MiB",
+            ))
         }
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder)? {
             names.extend(entry?.file_name().into_string());
@@ -165,11 +174,17 @@ impl Surroundings for Diskless<'_> {
     }
 
     fn read(&self, _path: &Path) -> io::Result<String> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "no files are read here"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "no files are read here",
+        ))
     }
 
     fn list(&self, _folder: &Path) -> io::Result<Vec<String>> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "no files are read here"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "no files are read here",
+        ))
     }
 }
 

@@ -19,14 +19,24 @@ use super::values;
 const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
 
 /// Calls `read` with the table `key`, which may be missing.
-fn section<T>(top: &Reader<'_>, key: &str, section: Section, read: impl FnOnce(&Reader<'_>) -> T) -> T {
+fn section<T>(
+    top: &Reader<'_>,
+    key: &str,
+    section: Section,
+    read: impl FnOnce(&Reader<'_>) -> T,
+) -> T {
     let nothing = Table {
         at: top.table.at,
         entries: Vec::new(),
     };
     let table = top.table(key, &format!("write {}", section.header));
     let table = table.unwrap_or(&nothing);
-    read(&Reader::new(top.files, table, section, section.header.to_owned()))
+    read(&Reader::new(
+        top.files,
+        table,
+        section,
+        section.header.to_owned(),
+    ))
 }
 
 pub(super) fn server(top: &Reader<'_>, around: &dyn Surroundings) -> Option<ServerSettings> {
@@ -96,7 +106,12 @@ pub(super) fn listeners(top: &Reader<'_>, around: &dyn Surroundings) -> Vec<List
         return vec![usual()];
     };
     let Value::List(nodes) = &entry.node.value else {
-        top.wrong("listen", "wrong-type", "`listen` must be a list of tables", "write [[listen]]");
+        top.wrong(
+            "listen",
+            "wrong-type",
+            "`listen` must be a list of tables",
+            "write [[listen]]",
+        );
         return Vec::new();
     };
     if nodes.is_empty() {
@@ -129,7 +144,12 @@ fn listener(reader: &Reader<'_>, around: &dyn Surroundings) -> Option<ListenSett
         (false, true) => reader.missing("tls_cert", "TLS needs the certificate too"),
         (true, true) if h2c => {
             let message = "h2c is HTTP/2 without TLS, and this listener has TLS";
-            reader.wrong("h2c", "contradiction", message, "remove h2c: TLS offers HTTP/2 by itself");
+            reader.wrong(
+                "h2c",
+                "contradiction",
+                message,
+                "remove h2c: TLS offers HTTP/2 by itself",
+            );
         }
         (true, true) | (false, false) => {}
     }
@@ -147,7 +167,10 @@ fn warn_if_absent(reader: &Reader<'_>, key: &str, path: Option<&Path>, around: &
     if read.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         let message = format!("there is no file {}", path.display());
         let absent = Diagnostic::warning("absent-file", message);
-        reader.files.complain(reader.at(key), absent.help("the wall does not start without it"));
+        reader.files.complain(
+            reader.at(key),
+            absent.help("the wall does not start without it"),
+        );
     }
 }
 
@@ -163,18 +186,27 @@ pub(super) fn distinct_addresses(
             let message = format!("{} is listened on twice", listener.address);
             let twice = Diagnostic::error("duplicate-address", message);
             let help = "give each listener, and `admin` in [server], its own address";
-            top.files.complain(listener_at(top, index), twice.help(help));
+            top.files
+                .complain(listener_at(top, index), twice.help(help));
         }
         taken.push(listener.address);
     }
 }
 
 fn listener_at(top: &Reader<'_>, index: usize) -> Span {
-    let nodes = top.entry("listen").map(|entry| &entry.node.value);
-    match nodes {
-        Some(Value::List(nodes)) => nodes.get(index).map_or(top.table.at, |node| node.at),
-        _ => top.table.at,
-    }
+    let at = top
+        .entry("listen")
+        .and_then(|entry| match &entry.node.value {
+            Value::List(nodes) => nodes.get(index).map(|node| node.at),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Boolean(_)
+            | Value::Datetime
+            | Value::Table(_)
+            | Value::Broken => None,
+        });
+    at.unwrap_or(top.table.at)
 }
 
 pub(super) fn limits(top: &Reader<'_>) -> Limits {
@@ -182,7 +214,11 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
         let bytes = |key, default| reader.integer(key, 0..=1 << 40).unwrap_or(default);
         Limits {
             request_body_bytes_max: bytes("request_body_bytes_max", 10 << 20),
-            payment_header_bytes_max: reader.size("payment_header_bytes_max", 16 << 10, 1024..=1 << 20),
+            payment_header_bytes_max: reader.size(
+                "payment_header_bytes_max",
+                16 << 10,
+                1024..=1 << 20,
+            ),
             target_bytes_max: reader.size("target_bytes_max", 8 << 10, 64..=64 << 10),
             unverified_proofs_max: reader.size("unverified_proofs_max", 1024, 1..=1 << 20),
             verdict_cache_entries_max: reader
@@ -192,7 +228,9 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
             kept_responses_bytes_max: bytes("kept_responses_bytes_max", 64 << 20),
             retry_window: reader.seconds("retry_window_s", 60, 0..=86_400),
             duplicate_wait: Duration::from_millis(
-                reader.integer("duplicate_wait_ms", 0..=600_000).unwrap_or(10_000),
+                reader
+                    .integer("duplicate_wait_ms", 0..=600_000)
+                    .unwrap_or(10_000),
             ),
         }
     })
@@ -230,7 +268,12 @@ fn list(
     };
     if texts.len() > 1 && texts.iter().any(|(text, _)| text.value == "*") {
         let message = format!("\"*\" in `{key}` already allows everything else");
-        reader.wrong(key, "contradiction", &message, "write [\"*\"], or leave the \"*\" out");
+        reader.wrong(
+            key,
+            "contradiction",
+            &message,
+            "write [\"*\"], or leave the \"*\" out",
+        );
     }
     let help = format!("write {key} = [\"*\"], or name each one");
     let read = |(text, at)| reader.parse(text, at, code, &help, &parse);

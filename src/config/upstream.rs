@@ -22,9 +22,15 @@ pub(super) fn upstream(reader: &Reader<'_>, name: &Arc<str>) -> Option<UpstreamS
         reader.wrong("servers", "contradiction", message, help);
     }
     if !tls {
-        reader.idle(&["tls_server_name", "tls_verify"], "the servers are http://");
+        reader.idle(
+            &["tls_server_name", "tls_verify"],
+            "the servers are http://",
+        );
     }
-    let first = servers.first().map_or("", |(server, _)| &server.host).to_owned();
+    let first = servers
+        .first()
+        .map_or("", |(server, _)| &server.host)
+        .to_owned();
     let server_name = reader.parsed(
         "tls_server_name",
         "bad-host",
@@ -59,7 +65,12 @@ fn servers(reader: &Reader<'_>) -> Vec<(ServerAddress, bool)> {
         (false, true) => reader.texts("servers").unwrap_or_default(),
         (true, true) => {
             let message = "`url` and `servers` say the same thing twice";
-            reader.wrong("url", "contradiction", message, "keep `servers` and remove `url`");
+            reader.wrong(
+                "url",
+                "contradiction",
+                message,
+                "keep `servers` and remove `url`",
+            );
             Vec::new()
         }
         (false, false) => {
@@ -68,12 +79,20 @@ fn servers(reader: &Reader<'_>) -> Vec<(ServerAddress, bool)> {
         }
     };
     if texts.is_empty() && reader.has("servers") && !reader.has("url") {
-        reader.wrong("servers", "empty-list", "`servers` names no server", SERVER_HELP);
+        reader.wrong(
+            "servers",
+            "empty-list",
+            "`servers` names no server",
+            SERVER_HELP,
+        );
     }
     let mut servers: Vec<(ServerAddress, bool)> = Vec::new();
     for (text, at) in texts {
         let server = reader.parse(text, at, "bad-server", SERVER_HELP, values::server);
-        if server.as_ref().is_some_and(|server| servers.contains(server)) {
+        if server
+            .as_ref()
+            .is_some_and(|server| servers.contains(server))
+        {
             let twice = Diagnostic::error("listed-twice", "this server is listed twice");
             reader.files.complain(at, twice.help("remove one of them"));
         }
