@@ -37,11 +37,17 @@ async fn ready(State(ledger): State<Arc<dyn Ledger>>) -> impl IntoResponse {
         Ok(_) => (StatusCode::OK, "ready\n"),
         Err(error) => {
             tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the ledger does not answer\n")
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the ledger does not answer\n",
+            )
         }
     }
 }
 
 async fn render() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::render())
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        metrics::render(),
+    )
 }

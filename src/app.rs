@@ -78,7 +78,11 @@ pub enum StartError {
 }
 
 fn lines(errors: &[RouteError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A wall that is ready to run.
@@ -103,7 +107,10 @@ impl App {
             .thread_name("payments")
             .enable_all()
             .build()
-            .map_err(|cause| StartError::Io { what: "cannot start threads".to_owned(), cause })?;
+            .map_err(|cause| StartError::Io {
+                what: "cannot start threads".to_owned(),
+                cause,
+            })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
@@ -116,13 +123,25 @@ impl App {
             Arc::clone(&clock),
             payments.handle().clone(),
         );
-        let gate = Arc::new(gate(&settings, routes, &settler, &ledger, &clock, facilitators.clone(), &payments));
+        let gate = Arc::new(gate(
+            &settings,
+            routes,
+            &settler,
+            &ledger,
+            &clock,
+            facilitators.clone(),
+            &payments,
+        ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
         let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
         payments.spawn(reconciler.run());
         if incomplete {
-            payments.spawn(complete_routes(settings.clone(), Arc::clone(&gate), facilitators));
+            payments.spawn(complete_routes(
+                settings.clone(),
+                Arc::clone(&gate),
+                facilitators,
+            ));
         }
         let under_way = Arc::new(AtomicUsize::new(0));
         let wall = Wall {
@@ -138,12 +157,22 @@ impl App {
             under_way: Arc::clone(&under_way),
         };
         let server = server(&settings, wall, health)?;
-        Ok(Self { server, payments, settler, under_way })
+        Ok(Self {
+            server,
+            payments,
+            settler,
+            under_way,
+        })
     }
 
     /// Serves until SIGTERM, SIGINT or SIGQUIT, lets what is under way finish, and returns.
     pub fn run(self) {
-        let Self { server, payments, settler, under_way } = self;
+        let Self {
+            server,
+            payments,
+            settler,
+            under_way,
+        } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
@@ -175,7 +204,10 @@ fn open_ledger(
     let ledger = SqliteLedger::open(&settings.ledger.path)?;
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
-        tracing::warn!(released, "claims of an earlier process were given back; nothing was charged for them");
+        tracing::warn!(
+            released,
+            "claims of an earlier process were given back; nothing was charged for them"
+        );
     }
     Ok(Arc::new(ledger))
 }
@@ -184,7 +216,10 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
-        all.insert(name.clone(), Arc::new(HttpFacilitator::new(facilitator, ca_file)?));
+        all.insert(
+            name.clone(),
+            Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
+        );
     }
     Ok(all)
 }
@@ -231,9 +266,16 @@ fn serve_admin(
     payments: &Runtime,
     ledger: &Arc<dyn Ledger>,
 ) -> Result<(), StartError> {
-    let Some(address) = settings.server.admin else { return Ok(()) };
-    let failed = |cause| StartError::Io { what: format!("admin listener {address}"), cause };
-    let listener = payments.block_on(tokio::net::TcpListener::bind(address)).map_err(failed)?;
+    let Some(address) = settings.server.admin else {
+        return Ok(());
+    };
+    let failed = |cause| StartError::Io {
+        what: format!("admin listener {address}"),
+        cause,
+    };
+    let listener = payments
+        .block_on(tokio::net::TcpListener::bind(address))
+        .map_err(failed)?;
     let ledger = Arc::clone(ledger);
     payments.spawn(async move {
         if let Err(error) = crate::admin::serve(listener, ledger).await {
@@ -248,7 +290,12 @@ async fn supported(settings: &Settings, facilitators: &Facilitators) -> Supporte
     let asked: Vec<_> = settings
         .facilitators
         .iter()
-        .filter_map(|(name, s)| Some((Arc::clone(facilitators.get(name)?), s.supported_cache.clone())))
+        .filter_map(|(name, s)| {
+            Some((
+                Arc::clone(facilitators.get(name)?),
+                s.supported_cache.clone(),
+            ))
+        })
         .collect();
     let loaded = load_book(&asked, SUPPORTED_DEADLINE).await;
     for (facilitator, origin) in &loaded.origins {
@@ -279,12 +326,18 @@ async fn complete_routes(settings: Settings, gate: Arc<Gate>, facilitators: Faci
                     return;
                 }
             }
-            Err(errors) => tracing::error!(errors = %lines(&errors), "cannot offer all ways of being paid"),
+            Err(errors) => {
+                tracing::error!(errors = %lines(&errors), "cannot offer all ways of being paid")
+            }
         }
     }
 }
 
-fn server(settings: &Settings, wall: Wall, health: Vec<HealthService>) -> Result<Server, StartError> {
+fn server(
+    settings: &Settings,
+    wall: Wall,
+    health: Vec<HealthService>,
+) -> Result<Server, StartError> {
     let grace = settings.server.shutdown_grace.as_secs();
     let conf = ServerConf {
         threads: settings.server.worker_threads,
@@ -292,7 +345,11 @@ fn server(settings: &Settings, wall: Wall, health: Vec<HealthService>) -> Result
         upstream_keepalive_pool_size: 512,
         grace_period_seconds: Some(grace),
         graceful_shutdown_timeout_seconds: Some(5),
-        ca_file: settings.server.ca_file.as_ref().map(|p| p.display().to_string()),
+        ca_file: settings
+            .server
+            .ca_file
+            .as_ref()
+            .map(|p| p.display().to_string()),
         max_retries: 3,
         ..ServerConf::default()
     };
@@ -312,12 +369,19 @@ fn server(settings: &Settings, wall: Wall, health: Vec<HealthService>) -> Result
         match &listener.tls {
             None => service.add_tcp(&address),
             Some(files) => {
-                let tls = |cause: String| StartError::Tls { address: address.clone(), cause };
+                let tls = |cause: String| StartError::Tls {
+                    address: address.clone(),
+                    cause,
+                };
                 for file in [&files.cert, &files.key] {
                     std::fs::read(file).map_err(|e| tls(format!("{}: {e}", file.display())))?;
                 }
-                let (cert, key) = (files.cert.display().to_string(), files.key.display().to_string());
-                let mut settings = TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
+                let (cert, key) = (
+                    files.cert.display().to_string(),
+                    files.key.display().to_string(),
+                );
+                let mut settings =
+                    TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
                 settings.enable_h2();
                 service.add_tls_with_settings(&address, None, settings);
             }
@@ -333,10 +397,12 @@ fn server(settings: &Settings, wall: Wall, health: Vec<HealthService>) -> Result
 /// pingora panics at its start when it finds no certificate authorities: say it properly before.
 fn require_authorities(ca_file: Option<&Path>) -> Result<(), StartError> {
     match ca_file {
-        Some(file) => std::fs::read(file).map(drop).map_err(|cause| StartError::Io {
-            what: format!("ca_file {}", file.display()),
-            cause,
-        }),
+        Some(file) => std::fs::read(file)
+            .map(drop)
+            .map_err(|cause| StartError::Io {
+                what: format!("ca_file {}", file.display()),
+                cause,
+            }),
         None if rustls_native_certs::load_native_certs().certs.is_empty() => {
             Err(StartError::NoAuthorities)
         }

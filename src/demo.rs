@@ -32,7 +32,10 @@ pub async fn serve(listener: TcpListener) -> std::io::Result<()> {
 fn router() -> Router {
     Router::new()
         .route("/health", get(|| async { json(r#"{"status":"up"}"#) }))
-        .route("/quote", get(|| async { json(r#"{"symbol":"ACME","bid":"12.34","ask":"12.35"}"#) }))
+        .route(
+            "/quote",
+            get(|| async { json(r#"{"symbol":"ACME","bid":"12.34","ask":"12.35"}"#) }),
+        )
         .route("/slow", get(slow))
         .route("/events", get(events))
         .route("/download", get(download))
@@ -56,7 +59,12 @@ async fn download() -> Response {
 
 async fn broken() -> Response {
     let head = [(header::CONTENT_TYPE, "application/json")];
-    (StatusCode::INTERNAL_SERVER_ERROR, head, r#"{"error":"the origin failed"}"#).into_response()
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        head,
+        r#"{"error":"the origin failed"}"#,
+    )
+        .into_response()
 }
 
 fn report(body: &Bytes) -> Response {
@@ -75,5 +83,9 @@ async fn events() -> Response {
         let event = Bytes::from(format!("event: tick\ndata: {{\"n\":{n}}}\n\n"));
         Some((Ok::<_, Infallible>(event), n.saturating_add(1)))
     });
-    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(ticks)).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/event-stream")],
+        Body::from_stream(ticks),
+    )
+        .into_response()
 }

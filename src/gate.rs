@@ -36,8 +36,8 @@ use crate::x402::message::SettlementResponse;
 pub use crate::gate::fingerprint::fingerprint;
 pub use crate::gate::paid::{Ending, Paid, Purchase, Release};
 pub use crate::gate::refusal::{PaymentRefusal, Refusal, UpstreamFailure};
-pub use crate::gate::settler::{Facilitators, Order, Settled, Settler};
 pub(crate) use crate::gate::settler::settled_move;
+pub use crate::gate::settler::{Facilitators, Order, Settled, Settler};
 
 /// What the gate must know of a request.
 #[derive(Debug)]
@@ -244,9 +244,13 @@ impl Gate {
                 .await
                 .map_err(|error| match error {
                     VerifyError::Invalid { reason, .. } => PaymentRefusal::Invalid(reason),
-                    VerifyError::Unavailable { retry_after_s, faults } => {
-                        PaymentRefusal::FacilitatorUnavailable { retry_after_s, faults }
-                    }
+                    VerifyError::Unavailable {
+                        retry_after_s,
+                        faults,
+                    } => PaymentRefusal::FacilitatorUnavailable {
+                        retry_after_s,
+                        faults,
+                    },
                 })?
         };
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);

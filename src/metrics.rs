@@ -12,11 +12,17 @@ use crate::route::price::Offer;
 static REGISTRY: Lazy<Registry> = Lazy::new(Registry::new);
 
 static REQUESTS: Lazy<IntCounterVec> = Lazy::new(|| {
-    counter("farewall_requests_total", "Requests by rule and outcome.", &["rule", "outcome"])
+    counter(
+        "farewall_requests_total",
+        "Requests by rule and outcome.",
+        &["rule", "outcome"],
+    )
 });
 
 static SECONDS: Lazy<HistogramVec> = Lazy::new(|| {
-    let buckets = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let buckets = vec![
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ];
     let options = histogram_opts!(
         "farewall_request_duration_seconds",
         "Seconds from the request head to the last byte of the answer.",
@@ -26,7 +32,11 @@ static SECONDS: Lazy<HistogramVec> = Lazy::new(|| {
 });
 
 static PAYMENTS: Lazy<IntCounterVec> = Lazy::new(|| {
-    counter("farewall_paid_requests_total", "Requests answered against a settled payment.", &["rule", "accept"])
+    counter(
+        "farewall_paid_requests_total",
+        "Requests answered against a settled payment.",
+        &["rule", "accept"],
+    )
 });
 
 static REVENUE: Lazy<IntCounterVec> = Lazy::new(|| {
@@ -38,7 +48,11 @@ static REVENUE: Lazy<IntCounterVec> = Lazy::new(|| {
 });
 
 static SETTLE_OUTCOMES: Lazy<IntCounterVec> = Lazy::new(|| {
-    counter("farewall_settlements_total", "Settle calls by outcome.", &["facilitator", "outcome"])
+    counter(
+        "farewall_settlements_total",
+        "Settle calls by outcome.",
+        &["facilitator", "outcome"],
+    )
 });
 
 static UNKNOWN: Lazy<IntGauge> = Lazy::new(|| {
@@ -52,17 +66,26 @@ fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(IntCounterVec::new(opts!(name, help), labels))
 }
 
-#[expect(clippy::expect_used, reason = "names are constants; a test renders every metric")]
-fn registered<M: prometheus::core::Collector + Clone + 'static>(metric: prometheus::Result<M>) -> M {
+#[expect(
+    clippy::expect_used,
+    reason = "names are constants; a test renders every metric"
+)]
+fn registered<M: prometheus::core::Collector + Clone + 'static>(
+    metric: prometheus::Result<M>,
+) -> M {
     let metric = metric.expect("metric names and labels are valid");
-    REGISTRY.register(Box::new(metric.clone())).expect("each metric is registered once");
+    REGISTRY
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
     metric
 }
 
 /// A request is over.
 pub fn request(rule: &str, outcome: &str, elapsed: Duration) {
     REQUESTS.with_label_values(&[rule, outcome]).inc();
-    SECONDS.with_label_values(&[outcome]).observe(elapsed.as_secs_f64());
+    SECONDS
+        .with_label_values(&[outcome])
+        .observe(elapsed.as_secs_f64());
 }
 
 /// A request was answered against a settled payment.
@@ -71,13 +94,17 @@ pub fn paid(rule: &str, offer: &Offer) {
     if let Ok(units) = i64::try_from(offer.amount.units())
         && let Ok(units) = u64::try_from(units)
     {
-        REVENUE.with_label_values(&[rule, &offer.accept]).inc_by(units);
+        REVENUE
+            .with_label_values(&[rule, &offer.accept])
+            .inc_by(units);
     }
 }
 
 /// A settle call ended: `settled`, `refused`, `unknown` or `not_sent`.
 pub fn settlement(facilitator: &str, outcome: &'static str) {
-    SETTLE_OUTCOMES.with_label_values(&[facilitator, outcome]).inc();
+    SETTLE_OUTCOMES
+        .with_label_values(&[facilitator, outcome])
+        .inc();
 }
 
 /// How many claims wait for a definite outcome.

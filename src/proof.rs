@@ -151,10 +151,12 @@ impl Proof {
     #[must_use]
     pub fn unchecked_credential(&self) -> Option<&[u8]> {
         match &self.terms {
-            Terms::Eip3009 { signature, .. } | Terms::Permit2 { signature, .. } => match signature {
-                Signature::Eoa(_) => None,
-                Signature::Contract(bytes) => Some(bytes),
-            },
+            Terms::Eip3009 { signature, .. } | Terms::Permit2 { signature, .. } => {
+                match signature {
+                    Signature::Eoa(_) => None,
+                    Signature::Contract(bytes) => Some(bytes),
+                }
+            }
             Terms::Opaque => Some(self.request.body.as_bytes()),
         }
     }

@@ -61,7 +61,7 @@ impl ProxyHttp for Wall {
     fn new_ctx(&self) -> RequestCtx {
         self.under_way.fetch_add(1, Ordering::SeqCst);
         RequestCtx {
-            under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
+            _under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
             ..RequestCtx::default()
         }
     }
@@ -87,7 +87,7 @@ impl ProxyHttp for Wall {
                 ctx.outcome = Outcome("free");
                 ctx.upstream = self.upstreams.get(&route.upstream).cloned();
                 ctx.body = BodyMeter::new(route.request_body_bytes_max, false);
-                ctx.stage = Stage::Free(route);
+                ctx.stage = Stage::Free;
                 Ok(false)
             }
             Ok(Admission::Paid(paid)) => {
@@ -113,7 +113,7 @@ impl ProxyHttp for Wall {
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
         match ctx.stage {
-            Stage::Free(_) | Stage::Paid(_) => {}
+            Stage::Free | Stage::Paid(_) => {}
             Stage::New | Stage::Answered => {
                 return Error::e_explain(ErrorType::InternalError, "no admission, no upstream");
             }
@@ -152,7 +152,7 @@ impl ProxyHttp for Wall {
         let client = self.client(session);
         let keep_conditional = match &ctx.stage {
             Stage::Paid(paid) => paid.purchase().route.forward_conditional,
-            Stage::Free(_) | Stage::New | Stage::Answered => true,
+            Stage::Free | Stage::New | Stage::Answered => true,
         };
         headers::strip_request(request, client.trusted, keep_conditional);
         let authority = host.authority();
@@ -300,7 +300,11 @@ impl Wall {
         if request.method == http::Method::CONNECT || request.method == http::Method::TRACE {
             return Err(Refusal::MethodNotAllowed);
         }
-        let scheme = if is_tls(session) { Scheme::Https } else { Scheme::Http };
+        let scheme = if is_tls(session) {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
         let absolute = split_absolute_form(request.raw_path())?;
         let mut hosts = request.headers.get_all("host").iter();
         let (host, second) = (hosts.next().map(http::HeaderValue::as_bytes), hosts.next());
@@ -311,12 +315,16 @@ impl Wall {
             Some(absolute) => Some(absolute.authority),
             None => request.uri.authority().map(|a| a.as_str().as_bytes()),
         };
-        let named = authority.or(host).ok_or(Refusal::BadRequest("no Host header"))?;
+        let named = authority
+            .or(host)
+            .ok_or(Refusal::BadRequest("no Host header"))?;
         let canonical = CanonicalHost::parse(named, scheme)?;
         if let Some(host) = host
             && CanonicalHost::parse(host, scheme)? != canonical
         {
-            return Err(Refusal::BadRequest("the Host header differs from the authority"));
+            return Err(Refusal::BadRequest(
+                "the Host header differs from the authority",
+            ));
         }
         let origin_form = match &absolute {
             Some(absolute) => &absolute.path_and_query,

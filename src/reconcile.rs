@@ -47,7 +47,12 @@ impl Reconciler {
     /// A reconciler that has seen nothing yet.
     #[must_use]
     pub fn new(settler: Arc<Settler>, ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) -> Self {
-        Self { settler, ledger, clock, due: HashMap::new() }
+        Self {
+            settler,
+            ledger,
+            clock,
+            due: HashMap::new(),
+        }
     }
 
     /// Works until the runtime ends.
@@ -66,10 +71,14 @@ impl Reconciler {
     ///
     /// [`LedgerError`] when the ledger cannot be read or written.
     pub async fn pass(&mut self) -> Result<usize, LedgerError> {
-        let filter = Filter { states: vec![State::Settling], ..Filter::default() };
+        let filter = Filter {
+            states: vec![State::Settling],
+            ..Filter::default()
+        };
         let unknown: Vec<Record> = self.ledger.list(filter).await?;
         let mut left = 0_usize;
-        self.due.retain(|id, _| unknown.iter().any(|record| record.id == *id));
+        self.due
+            .retain(|id, _| unknown.iter().any(|record| record.id == *id));
         for record in unknown {
             if !self.settler.is_active(record.id) && !self.look_at(&record).await? {
                 left = left.saturating_add(1);
@@ -82,16 +91,27 @@ impl Reconciler {
     /// Returns whether the outcome is definite now.
     async fn look_at(&mut self, record: &Record) -> Result<bool, LedgerError> {
         let now = self.clock.now();
-        let first = Due { at: now, pause: PAUSE_MIN_S };
+        let first = Due {
+            at: now,
+            pause: PAUSE_MIN_S,
+        };
         let due = *self.due.entry(record.id).or_insert(first);
         if now < due.at {
             return Ok(false);
         }
         let pause = due.pause.saturating_mul(2).min(PAUSE_MAX_S);
-        self.due.insert(record.id, Due { at: now.plus(due.pause), pause });
+        self.due.insert(
+            record.id,
+            Due {
+                at: now.plus(due.pause),
+                pause,
+            },
+        );
         let name = record.facilitator.as_deref().unwrap_or_default();
         if let Some(facilitator) = self.settler.facilitator(name) {
-            let request = FacilitatorRequest { body: record.claim.settle_request.clone() };
+            let request = FacilitatorRequest {
+                body: record.claim.settle_request.clone(),
+            };
             match facilitator.settle(&request).await {
                 SettleAnswer::Settled(receipt) => {
                     let unknown_payer = record.claim.payer.as_str().is_empty();
@@ -111,11 +131,18 @@ impl Reconciler {
                 }
             }
         } else {
-            tracing::error!(claim = record.id.0, facilitator = name, "its facilitator is not configured any more");
+            tracing::error!(
+                claim = record.id.0,
+                facilitator = name,
+                "its facilitator is not configured any more"
+            );
         }
         if now > record.claim.valid_before.plus(GRACE_S) {
             self.ledger.advance(record.id, Move::Expired, now).await?;
-            tracing::error!(claim = record.id.0, "the outcome stayed unknown; it needs a person");
+            tracing::error!(
+                claim = record.id.0,
+                "the outcome stayed unknown; it needs a person"
+            );
             return Ok(true);
         }
         Ok(false)

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::config::diagnostic::{Diagnostic, summary};
+use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
+use crate::facilitator::supported::SupportedBook;
+use crate::route::{RouteTable, lint};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -58,9 +61,14 @@ fn check(args: &Args) -> Vec<Diagnostic> {
 }
 
 /// Everything that is known about a configuration that could be read.
-fn lints(loaded: &Loaded) -> Vec<Diagnostic> {
+pub(super) fn lints(loaded: &Loaded) -> Vec<Diagnostic> {
     // EVERY SOURCE OF COMPLAINTS IS NAMED HERE, and nowhere else.
-    let found = [loaded.warnings.clone(), config::lint(&loaded.settings)];
+    let settings = &loaded.settings;
+    let found = [
+        loaded.warnings.clone(),
+        config::lint(settings),
+        routes(settings),
+    ];
     let mut found: Vec<_> = found
         .into_iter()
         .flatten()
@@ -68,6 +76,28 @@ fn lints(loaded: &Loaded) -> Vec<Diagnostic> {
         .collect();
     found.sort_by_key(|diagnostic| diagnostic.severity);
     found
+}
+
+/// What the route table says: contradictions are errors, oddities are warnings.
+fn routes(settings: &Settings) -> Vec<Diagnostic> {
+    // What facilitators handle is checked when the wall starts: this command asks nobody.
+    match RouteTable::build(settings, &SupportedBook::new()) {
+        Err(errors) => errors
+            .iter()
+            .map(|error| {
+                let complaint = Diagnostic::error(error.fault.code(), error.to_string());
+                complaint.at(&error.at).help(error.fault.help())
+            })
+            .collect(),
+        Ok(table) => lint::lint(settings, &table)
+            .into_iter()
+            .map(|note| {
+                Diagnostic::warning(note.kind.code(), note.message)
+                    .at(&note.at)
+                    .help(note.help)
+            })
+            .collect(),
+    }
 }
 
 fn as_json(diagnostics: &[Diagnostic]) -> serde_json::Value {

@@ -78,7 +78,13 @@ impl Demo {
         let app = App::start(settings)?;
         let running = std::thread::spawn(move || app.run());
         wait_for(wall)?;
-        Ok(Self { runtime, sandbox, wall, ledger, running })
+        Ok(Self {
+            runtime,
+            sandbox,
+            wall,
+            ledger,
+            running,
+        })
     }
 
     fn show(self, once: bool) -> ExitCode {
@@ -132,13 +138,21 @@ fn settings(
     origin: SocketAddr,
     facilitator: SocketAddr,
 ) -> Result<Settings, Box<dyn std::error::Error>> {
-    let mut settings =
-        config::parse(DEMO_TOML, "conf/demo.toml", &|_| None).map_err(|report| report.to_string())?.settings;
+    let mut settings = config::parse(DEMO_TOML, "conf/demo.toml", &|_| None)
+        .map_err(|report| report.to_string())?
+        .settings;
     settings.ledger.path = dir.join("ledger.db");
     settings.server.public_origin = format!("http://{wall}").into();
     settings.server.admin = None;
-    settings.listeners.iter_mut().for_each(|listener| listener.address = wall);
-    for server in settings.upstreams.values_mut().flat_map(|upstream| &mut upstream.servers) {
+    settings
+        .listeners
+        .iter_mut()
+        .for_each(|listener| listener.address = wall);
+    for server in settings
+        .upstreams
+        .values_mut()
+        .flat_map(|upstream| &mut upstream.servers)
+    {
         server.port = origin.port();
     }
     for sandbox in settings.facilitators.values_mut() {
@@ -156,5 +170,8 @@ fn wait_for(wall: SocketAddr) -> std::io::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(25));
     }
-    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the wall does not listen"))
+    Err(std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        "the wall does not listen",
+    ))
 }

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use self::export::{Csv, Json};
 use self::when::When;
-use crate::chain::{Asset, Network, parse_evm_address};
+use crate::chain::{Asset, Network, assets, parse_evm_address};
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config::{self, settings::Settings};
 use crate::ledger::sqlite::SqliteLedger;
@@ -243,8 +243,10 @@ fn list(
 
 /// Prints a whole ledger as a table, for the demo.
 pub(super) fn print_table(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let source =
-        Opened { ledger: SqliteLedger::open_read_only(path)?, tokens: Tokens::default() };
+    let source = Opened {
+        ledger: SqliteLedger::open_read_only(path)?,
+        tokens: Tokens::default(),
+    };
     let mut out = io::stdout().lock();
     Ok(list(&source, &Filter::default(), Format::Table, &mut out)?)
 }
@@ -369,8 +371,12 @@ impl Tokens {
         asset: &Asset,
         amount: AtomicAmount,
     ) -> Option<(String, &str)> {
-        let (symbol, decimals) = self.0.get(&(network.clone(), asset.clone()))?;
-        Some((amount.in_tokens(*decimals), symbol))
+        if let Some((symbol, decimals)) = self.0.get(&(network.clone(), asset.clone())) {
+            return Some((amount.in_tokens(*decimals), symbol));
+        }
+        let known = assets::find(network, asset.as_str())?;
+        let decimals = Decimals::new(known.decimals.into()).ok()?;
+        Some((amount.in_tokens(decimals), known.symbol))
     }
 
     /// `0.01 USDC`, or `10000 atomic 0x…` for a token that the configuration does not mention.

@@ -8,8 +8,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use crate::app::{App, StartError};
-use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE};
+use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE, check};
 use crate::config;
+use crate::config::diagnostic::Diagnostic;
 
 /// Arguments of `farewall run`.
 #[derive(Debug, clap::Args)]
@@ -38,8 +39,12 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    let complaints = check::lints(&loaded);
+    for complaint in &complaints {
+        eprintln!("{complaint}\n");
+    }
+    if complaints.iter().any(Diagnostic::is_error) {
+        return ExitCode::from(EXIT_CONFIG);
     }
     match App::start(loaded.settings) {
         Ok(app) => {
@@ -59,8 +64,7 @@ pub fn run(args: Args) -> ExitCode {
 
 /// Human on a terminal, JSON otherwise; `RUST_LOG` filters in place of `default`.
 pub(super) fn start_log(default: &str) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         log.try_init()

@@ -96,7 +96,9 @@ impl Paid {
             slot,
         );
         // Who found it good is asked first to settle it.
-        paid.order.facilitators.sort_by_key(|name| name != proof.facilitator());
+        paid.order
+            .facilitators
+            .sort_by_key(|name| name != proof.facilitator());
         paid
     }
 

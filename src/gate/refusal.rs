@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::facilitator::FacilitatorFault;
 use crate::gate::paid::Purchase;
 use crate::ledger::LedgerError;
-use crate::facilitator::FacilitatorFault;
 use crate::proof::ProofError;
 use crate::route::Ambiguity;
 use crate::target::{HostError, TargetError};

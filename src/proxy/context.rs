@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use crate::gate::{Paid, Refusal};
 use crate::kept::{KeptResponse, Recorder};
 use crate::ledger::BodyDigest;
-use crate::route::FreeRoute;
 use crate::target::{CanonicalHost, CanonicalTarget};
 use crate::upstream::Upstream;
 
@@ -47,7 +46,7 @@ pub struct RequestCtx {
     /// Why the response is not released, on its way to the phase that answers.
     pub(super) refusal: Option<Refusal>,
     /// Counts the request as under way until it is dropped.
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) _under_way: Option<UnderWay>,
 }
 
 /// A request under way; the count goes down when it is dropped, panics included.
@@ -88,7 +87,7 @@ pub(super) enum Stage {
     #[default]
     New,
     /// Admitted for nothing.
-    Free(Arc<FreeRoute>),
+    Free,
     /// Admitted with a payment.
     Paid(Box<Paid>),
     /// Answered by the wall.

@@ -10,8 +10,8 @@ use pingora::http::ResponseHeader;
 use serde_json::json;
 
 use crate::challenge;
-use crate::target::TargetError;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
+use crate::target::TargetError;
 use crate::x402::Version;
 use crate::x402::header;
 use crate::x402::message::{ResourceInfo, SettlementResponse};
@@ -38,7 +38,11 @@ pub(super) struct Answer {
 /// The answer to a refused request.
 pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
     match refusal {
-        Refusal::Target(TargetError::TooLong) => plain(414, "target_too_long", "The request target is over the limit."),
+        Refusal::Target(TargetError::TooLong) => plain(
+            414,
+            "target_too_long",
+            "The request target is over the limit.",
+        ),
         Refusal::Target(error) => plain(400, "unsafe_target", &error.to_string()),
         Refusal::Host(error) => plain(400, "bad_host", &error.to_string()),
         Refusal::BadRequest(text) => plain(400, "bad_request", text),

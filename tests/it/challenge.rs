@@ -28,7 +28,10 @@ async fn a_priced_route_answers_402_with_the_whole_challenge() {
     assert_eq!(v1["error"], "X-PAYMENT header is required");
     assert_eq!(v1["accepts"][0]["network"], "base-sepolia");
     assert_eq!(v1["accepts"][0]["maxAmountRequired"], "1000");
-    assert_eq!(v1["accepts"][0]["resource"], "https://api.example.com/v1/quote");
+    assert_eq!(
+        v1["accepts"][0]["resource"],
+        "https://api.example.com/v1/quote"
+    );
     assert_eq!(wall.origin.seen().len(), 0);
 }
 
@@ -41,7 +44,10 @@ async fn the_resource_comes_from_the_public_origin_not_from_the_client() {
         .header("X-Forwarded-Host", "evil.example")
         .header("Forwarded", "host=evil.example");
     let answer = send(request).await;
-    assert_eq!(answer.challenge()["resource"]["url"], "https://api.example.com/v1/quote");
+    assert_eq!(
+        answer.challenge()["resource"]["url"],
+        "https://api.example.com/v1/quote"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,11 +56,17 @@ async fn head_and_any_other_method_cost_what_get_costs() {
     let head = send(wall.request(Method::HEAD, "/v1/quote")).await;
     assert_eq!((head.status, head.body.as_str()), (402, ""));
     assert_eq!(head.challenge()["accepts"][0]["amount"], "1000");
-    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "BREW"] {
+    for method in [
+        "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "BREW",
+    ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let answer = send(wall.request(method.clone(), "/v1/quote")).await;
         assert_eq!(answer.status, 402, "{method}");
-        assert_eq!(answer.challenge()["accepts"][0]["amount"], "2000", "{method}: the rule for any method");
+        assert_eq!(
+            answer.challenge()["accepts"][0]["amount"],
+            "2000",
+            "{method}: the rule for any method"
+        );
     }
     assert_eq!(wall.origin.seen().len(), 0);
 }
@@ -108,12 +120,20 @@ async fn a_bad_proof_gets_a_fresh_challenge_with_the_reason_and_no_facilitator_c
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_wallet_is_refused_by_the_facilitator() {
     let setup = Setup {
-        sandbox: farewall::sandbox::SandboxOptions { starting_balance: 0, ..Default::default() },
+        sandbox: farewall::sandbox::SandboxOptions {
+            starting_balance: 0,
+            ..Default::default()
+        },
         ..Setup::default()
     };
     let wall = setup.start().await;
-    let answer = wall.pay("/v1/quote", &Signer::new().proof(&offer(1000))).await;
-    assert_eq!((answer.status, answer.reason().as_str()), (402, "invalid_exact_evm_insufficient_balance"));
+    let answer = wall
+        .pay("/v1/quote", &Signer::new().proof(&offer(1000)))
+        .await;
+    assert_eq!(
+        (answer.status, answer.reason().as_str()),
+        (402, "invalid_exact_evm_insufficient_balance")
+    );
     assert_eq!(wall.origin.seen().len(), 0);
     assert!(wall.ledger().is_empty());
 }

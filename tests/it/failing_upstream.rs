@@ -28,16 +28,24 @@ async fn the_same_proof_is_good_again_at_once_and_elsewhere() {
     assert_eq!(wall.pay("/v1/fail", &proof).await.status, 500);
     assert_eq!(wall.pay("/v1/good", &proof).await.status, 200);
     assert_eq!(wall.sandbox.stats().settled, 1);
-    eventually("delivered", || wall.states() == ["delivered", "released", "released"]);
+    eventually("delivered", || {
+        wall.states() == ["delivered", "released", "released"]
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_is_too_slow_costs_nothing() {
-    let setup = Setup { upstream: "read_timeout_ms = 300".to_owned(), ..Setup::default() };
+    let setup = Setup {
+        upstream: "read_timeout_ms = 300".to_owned(),
+        ..Setup::default()
+    };
     let wall = setup.start().await;
     let proof = Signer::new().proof(&offer(2000));
     let answer = wall.pay("/v1/slow?ms=5000", &proof).await;
-    assert_eq!((answer.status, answer.error().as_str()), (504, "upstream_timeout"));
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (504, "upstream_timeout")
+    );
     assert_eq!(wall.sandbox.stats().settle_calls, 0);
     assert_eq!(wall.pay("/v1/good", &proof).await.status, 200);
 }
@@ -61,7 +69,10 @@ upstream = "api"
     let wall = Setup::rules(rules).start().await;
     let proof = Signer::new().proof(&offer(1000));
     let answer = wall.pay("/gone", &proof).await;
-    assert_eq!((answer.status, answer.error().as_str()), (502, "upstream_failed"));
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (502, "upstream_failed")
+    );
     assert!(!answer.body.contains("127.0.0.1"), "no internal text");
     assert_eq!(wall.sandbox.stats().settle_calls, 0);
     assert_eq!(wall.pay("/here", &proof).await.status, 200);
@@ -85,11 +96,18 @@ async fn a_response_that_breaks_off_is_owed_and_collected_by_the_same_proof() {
     let request = format!("GET /v1/dies HTTP/1.1\r\nHost: a\r\nPAYMENT-SIGNATURE: {proof}\r\n\r\n");
     let cut: RawResponse = raw_request(wall.address, request.as_bytes()).await;
     assert_eq!(cut.status, 200);
-    assert!(cut.body.len() < 1000, "the client can tell that it broke off");
+    assert!(
+        cut.body.len() < 1000,
+        "the client can tell that it broke off"
+    );
     assert_eq!(wall.states(), ["settled"], "paid, owed");
     let again = raw_request(wall.address, request.as_bytes()).await;
     assert_eq!(again.status, 200);
-    assert_eq!(wall.origin.hits("/v1/dies"), 2, "asked again, since GET is safe");
+    assert_eq!(
+        wall.origin.hits("/v1/dies"),
+        2,
+        "asked again, since GET is safe"
+    );
     assert_eq!(wall.sandbox.stats().settle_calls, 1, "charged once");
     assert_eq!(wall.states(), ["settled"], "still owed");
 }
@@ -141,7 +159,11 @@ async fn a_buyer_who_hangs_up_does_not_cancel_the_settlement_and_can_collect() {
         .timeout(Duration::from_millis(300));
     assert!(request.send().await.is_err(), "the buyer hung up");
     eventually("settled all the same", || wall.sandbox.stats().settled == 1);
-    let collected = send(wall.request(Method::GET, "/v1/quote").header("PAYMENT-SIGNATURE", &proof)).await;
+    let collected = send(
+        wall.request(Method::GET, "/v1/quote")
+            .header("PAYMENT-SIGNATURE", &proof),
+    )
+    .await;
     assert_eq!(collected.status, 200);
     assert_eq!(wall.sandbox.stats().settle_calls, 1);
     eventually("delivered", || wall.states() == ["delivered"]);

@@ -11,23 +11,53 @@ const QUIET: Duration = Duration::from_millis(700);
 async fn refused(wall: &Wall, request: &str) -> RawResponse {
     let before = wall.origin.hits("/v1/quote");
     let answer = raw_request(wall.address, request.as_bytes()).await;
-    assert_eq!(wall.origin.hits("/v1/quote"), before, "reached the origin: {request:?}");
+    assert_eq!(
+        wall.origin.hits("/v1/quote"),
+        before,
+        "reached the origin: {request:?}"
+    );
     answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn absolute_form_passes_the_same_gate() {
     let wall = Wall::start().await;
-    for target in ["http://a.example/v1/quote", "HTTP://a.example/v1/quote", "https://a.example/v1/quote?x"] {
-        let answer = refused(&wall, &format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")).await;
+    for target in [
+        "http://a.example/v1/quote",
+        "HTTP://a.example/v1/quote",
+        "https://a.example/v1/quote?x",
+    ] {
+        let answer = refused(
+            &wall,
+            &format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+        )
+        .await;
         assert_eq!(answer.status, 402, "{target}");
     }
-    let free = raw_request(wall.address, b"GET http://a.example/health HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+    let free = raw_request(
+        wall.address,
+        b"GET http://a.example/health HTTP/1.1\r\nHost: a.example\r\n\r\n",
+    )
+    .await;
     assert_eq!(free.status, 200);
     assert_eq!(wall.origin.last().target, "/health");
-    for target in ["ftp://a.example/v1/quote", "http:///v1/quote", "*", "v1/quote", "http://a.example@b/v1/quote"] {
-        let answer = refused(&wall, &format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")).await;
-        assert!(matches!(answer.status, 0 | 400), "{target}: {}", answer.status);
+    for target in [
+        "ftp://a.example/v1/quote",
+        "http:///v1/quote",
+        "*",
+        "v1/quote",
+        "http://a.example@b/v1/quote",
+    ] {
+        let answer = refused(
+            &wall,
+            &format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"),
+        )
+        .await;
+        assert!(
+            matches!(answer.status, 0 | 400),
+            "{target}: {}",
+            answer.status
+        );
     }
 }
 
@@ -44,7 +74,11 @@ async fn a_host_that_differs_from_the_authority_or_comes_twice_is_refused() {
         "GET /health HTTP/1.1\r\nHost: a b\r\n\r\n",
     ] {
         let answer = raw_request(wall.address, head.as_bytes()).await;
-        assert!(matches!(answer.status, 0 | 400), "{head:?}: {}", answer.status);
+        assert!(
+            matches!(answer.status, 0 | 400),
+            "{head:?}: {}",
+            answer.status
+        );
     }
     assert_eq!(wall.origin.seen().len(), 0);
 }
@@ -54,15 +88,26 @@ async fn method_override_does_not_change_what_is_priced_or_forwarded() {
     let wall = Wall::start().await;
     let answer = refused(&wall, "POST /v1/quote HTTP/1.1\r\nHost: a\r\nX-HTTP-Method-Override: GET\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(answer.status, 402);
-    let answer = refused(&wall, "GET /health?_method=DELETE HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = refused(
+        &wall,
+        "GET /health?_method=DELETE HTTP/1.1\r\nHost: a\r\n\r\n",
+    )
+    .await;
     assert_eq!(answer.status, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_and_trace_are_not_served() {
     let wall = Wall::start().await;
-    for head in ["CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", "TRACE /health HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        assert_eq!(raw_request(wall.address, head.as_bytes()).await.status, 405, "{head:?}");
+    for head in [
+        "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n",
+        "TRACE /health HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(
+            raw_request(wall.address, head.as_bytes()).await.status,
+            405,
+            "{head:?}"
+        );
     }
     assert_eq!(wall.origin.seen().len(), 0);
 }
@@ -71,14 +116,30 @@ async fn connect_and_trace_are_not_served() {
 async fn an_upgrade_is_neither_a_way_in_nor_forwarded() {
     let wall = Wall::start().await;
     for upgrade in ["websocket", "h2c", "h2c, websocket", "TLS/1.0"] {
-        let head = |path: &str| format!(
-            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n\
+        let head = |path: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\n\
              HTTP2-Settings: AAMAAABkAAQAAP__\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+        };
+        assert_eq!(
+            refused(&wall, &head("/v1/quote")).await.status,
+            402,
+            "{upgrade}"
         );
-        assert_eq!(refused(&wall, &head("/v1/quote")).await.status, 402, "{upgrade}");
-        assert_eq!(raw_request(wall.address, head("/health").as_bytes()).await.status, 200, "{upgrade}");
+        assert_eq!(
+            raw_request(wall.address, head("/health").as_bytes())
+                .await
+                .status,
+            200,
+            "{upgrade}"
+        );
         let seen = wall.origin.last();
-        assert_eq!((seen.header("upgrade"), seen.header("http2-settings")), (None, None), "{upgrade}");
+        assert_eq!(
+            (seen.header("upgrade"), seen.header("http2-settings")),
+            (None, None),
+            "{upgrade}"
+        );
     }
 }
 
@@ -98,7 +159,11 @@ async fn conflicting_and_broken_framing_is_refused() {
     ] {
         let request = format!("POST /health HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}");
         let answer = raw_request(wall.address, request.as_bytes()).await;
-        assert!(matches!(answer.status, 0 | 400), "{headers}: {}", answer.status);
+        assert!(
+            matches!(answer.status, 0 | 400),
+            "{headers}: {}",
+            answer.status
+        );
     }
     assert_eq!(wall.origin.seen().len(), 0);
 }
@@ -120,7 +185,8 @@ async fn no_request_is_smuggled_behind_another() {
         "Expect: 100-continue\r\nContent-Length: 0",
     ] {
         for body in ["0\r\n\r\n", "", "1\r\nZ\r\n0\r\n\r\n"] {
-            let request = format!("POST /health HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}{smuggled}");
+            let request =
+                format!("POST /health HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{body}{smuggled}");
             raw_bytes(wall.address, request.as_bytes(), Duration::from_millis(150)).await;
             assert_eq!(wall.origin.hits("/v1/quote"), 0, "{headers:?} {body:?}");
         }
@@ -132,7 +198,12 @@ async fn each_pipelined_request_passes_the_gate() {
     let wall = Wall::start().await;
     let free = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
     let priced = "GET /v1/quote HTTP/1.1\r\nHost: a\r\n\r\n";
-    raw_bytes(wall.address, format!("{free}{priced}{free}{priced}").as_bytes(), QUIET).await;
+    raw_bytes(
+        wall.address,
+        format!("{free}{priced}{free}{priced}").as_bytes(),
+        QUIET,
+    )
+    .await;
     assert_eq!(wall.origin.hits("/v1/quote"), 0);
     let proof = Signer::new().proof(&offer(1000));
     let paid = format!("GET /v1/quote HTTP/1.1\r\nHost: a\r\nPAYMENT-SIGNATURE: {proof}\r\n\r\n");
@@ -143,14 +214,18 @@ async fn each_pipelined_request_passes_the_gate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expect_continue_gets_its_402_before_the_body_and_100_when_admitted() {
     let wall = Wall::start().await;
-    let unpaid = "POST /v1/echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    let unpaid =
+        "POST /v1/echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     assert_eq!(refused(&wall, unpaid).await.status, 402);
     let proof = Signer::new().proof(&offer(2000));
     let paid = format!(
         "POST /v1/echo HTTP/1.1\r\nHost: a\r\nPAYMENT-SIGNATURE: {proof}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello"
     );
     let answer = raw_request(wall.address, paid.as_bytes()).await;
-    assert_eq!((answer.status, answer.body.as_slice()), (200, b"hello".as_slice()));
+    assert_eq!(
+        (answer.status, answer.body.as_slice()),
+        (200, b"hello".as_slice())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +241,11 @@ async fn trailers_do_not_carry_a_payment_or_an_identity() {
                 5\r\nhello\r\n0\r\nX-Farewall-Payer: forged\r\n\r\n";
     assert_eq!(raw_request(wall.address, free.as_bytes()).await.status, 200);
     let seen = wall.origin.last();
-    assert!(seen.headers.iter().all(|(_, value)| !value.contains("forged")));
+    assert!(
+        seen.headers
+            .iter()
+            .all(|(_, value)| !value.contains("forged"))
+    );
     assert_eq!(seen.body.as_ref(), b"hello");
 }
 

@@ -9,10 +9,25 @@ async fn a_client_cannot_speak_for_the_wall_on_any_route() {
     let wall = Wall::start().await;
     let mut request = wall.request(Method::GET, "/health").header("X-Kept", "yes");
     let forged = [
-        "X-Farewall-Payer", "x_farewall_payer", "X-FAREWALL_Amount", "PAYMENT-SIGNATURE", "payment_required",
-        "X-PAYMENT", "x_payment", "SIGN-IN-WITH-X", "Settlement-Overrides", "X-HTTP-Method-Override",
-        "X-Method-Override", "X-HTTP-Method", "X-Original-URL", "X-Rewrite-URL", "x_original_url",
-        "X-Forwarded-For", "Forwarded", "X-Real-IP", "Proxy-Authorization",
+        "X-Farewall-Payer",
+        "x_farewall_payer",
+        "X-FAREWALL_Amount",
+        "PAYMENT-SIGNATURE",
+        "payment_required",
+        "X-PAYMENT",
+        "x_payment",
+        "SIGN-IN-WITH-X",
+        "Settlement-Overrides",
+        "X-HTTP-Method-Override",
+        "X-Method-Override",
+        "X-HTTP-Method",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "x_original_url",
+        "X-Forwarded-For",
+        "Forwarded",
+        "X-Real-IP",
+        "Proxy-Authorization",
     ];
     for name in forged {
         request = request.header(name, "forged");
@@ -20,7 +35,11 @@ async fn a_client_cannot_speak_for_the_wall_on_any_route() {
     assert_eq!(send(request).await.status, 200);
     let seen = wall.origin.last();
     assert_eq!(seen.header("x-kept"), Some("yes"));
-    let leaked: Vec<_> = seen.headers.iter().filter(|(_, value)| value.contains("forged")).collect();
+    let leaked: Vec<_> = seen
+        .headers
+        .iter()
+        .filter(|(_, value)| value.contains("forged"))
+        .collect();
     assert!(leaked.is_empty(), "{leaked:?}");
 }
 
@@ -30,17 +49,27 @@ async fn an_origin_cannot_speak_for_the_wall() {
                  [[rule]]\nname = \"paid\"\npath = \"/paid/leaky\"\nprice = \"$0.001\"\n";
     let wall = Setup::rules(rules).start().await;
     let free = wall.get("/free/leaky").await;
-    let paid = wall.pay("/paid/leaky", &Signer::new().proof(&offer(1000))).await;
+    let paid = wall
+        .pay("/paid/leaky", &Signer::new().proof(&offer(1000)))
+        .await;
     for answer in [&free, &paid] {
         assert_eq!(answer.body, "leaky");
-        for name in ["payment-required", "x-payment-response", "settlement-overrides", "x-farewall-secret"] {
+        for name in [
+            "payment-required",
+            "x-payment-response",
+            "settlement-overrides",
+            "x-farewall-secret",
+        ] {
             assert_eq!(answer.header(name), None, "{name}");
         }
     }
     assert_eq!(free.header("payment-response"), None);
     assert_eq!(paid.receipt()["success"], true);
     assert_eq!(paid.header("cache-control"), Some("max-age=60, private"));
-    assert_eq!(free.header("cache-control"), Some("public, max-age=60, s-maxage=600"));
+    assert_eq!(
+        free.header("cache-control"),
+        Some("public, max-age=60, s-maxage=600")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +99,10 @@ async fn the_origin_gets_its_key_its_path_and_where_the_client_came_from() {
         ..Setup::rules("[[rule]]\nname = \"all\"\npath = \"/v1/{*rest}\"\nfree = true\n")
     };
     let wall = setup.start().await;
-    let request = wall.request(Method::GET, "/v1/x/y?q=1").header("Host", "shop.example").header("X-Api-Key", "guess");
+    let request = wall
+        .request(Method::GET, "/v1/x/y?q=1")
+        .header("Host", "shop.example")
+        .header("X-Api-Key", "guess");
     assert_eq!(send(request).await.status, 200);
     let seen = wall.origin.last();
     assert_eq!(seen.target, "/api/x/y?q=1");
@@ -79,13 +111,19 @@ async fn the_origin_gets_its_key_its_path_and_where_the_client_came_from() {
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
-    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;host=\"shop.example\";proto=http"));
+    assert_eq!(
+        seen.header("forwarded"),
+        Some("for=127.0.0.1;host=\"shop.example\";proto=http")
+    );
     assert_eq!(seen.header("x-request-id").map(str::len), Some(32));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trusted_proxy_is_believed() {
-    let setup = Setup { server: "trusted_proxies = [\"127.0.0.0/8\"]".to_owned(), ..Setup::default() };
+    let setup = Setup {
+        server: "trusted_proxies = [\"127.0.0.0/8\"]".to_owned(),
+        ..Setup::default()
+    };
     let wall = setup.start().await;
     let request = wall
         .request(Method::GET, "/health")
@@ -96,5 +134,9 @@ async fn a_trusted_proxy_is_believed() {
     let seen = wall.origin.last();
     assert_eq!(seen.header("x-forwarded-for"), Some("192.0.2.7, 127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
-    assert!(seen.header("forwarded").unwrap().starts_with("for=192.0.2.7, for=127.0.0.1;"));
+    assert!(
+        seen.header("forwarded")
+            .unwrap()
+            .starts_with("for=192.0.2.7, for=127.0.0.1;")
+    );
 }

@@ -16,12 +16,20 @@ async fn a_paid_request_is_served_with_a_receipt_and_recorded() {
     assert_eq!(receipt["success"], true);
     assert_eq!(receipt["network"], "eip155:84532");
     assert_eq!(receipt["payer"], signer.address.to_checksum(None));
-    assert!(receipt["transaction"].as_str().unwrap().starts_with("0x73616e64626f78"));
+    assert!(
+        receipt["transaction"]
+            .as_str()
+            .unwrap()
+            .starts_with("0x73616e64626f78")
+    );
     assert_eq!(answer.header("payment-required"), None);
     assert_eq!(answer.header("cache-control"), Some("private"));
     eventually("delivered", || wall.states() == ["delivered"]);
     let stats = wall.sandbox.stats();
-    assert_eq!((stats.verify_calls, stats.settle_calls, stats.settled), (1, 1, 1));
+    assert_eq!(
+        (stats.verify_calls, stats.settle_calls, stats.settled),
+        (1, 1, 1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,9 +45,15 @@ async fn the_origin_learns_who_paid_and_sees_no_payment_header() {
     assert_eq!(send(request).await.status, 200);
     let seen = wall.origin.last();
     assert_eq!(seen.target, "/v1/quote?a=1&b=%2F");
-    assert_eq!(seen.header("x-farewall-payer"), Some(signer.address.to_checksum(None).as_str()));
+    assert_eq!(
+        seen.header("x-farewall-payer"),
+        Some(signer.address.to_checksum(None).as_str())
+    );
     assert_eq!(seen.header("x-farewall-amount"), Some("1000"));
-    assert_eq!(seen.header("x-farewall-asset"), Some("0x036CbD53842c5426634e7929541eC2318f3dCF7e"));
+    assert_eq!(
+        seen.header("x-farewall-asset"),
+        Some("0x036CbD53842c5426634e7929541eC2318f3dCF7e")
+    );
     assert_eq!(seen.header("x-farewall-network"), Some("eip155:84532"));
     assert_eq!(seen.header("x-farewall-rule"), Some("quote"));
     assert_eq!(seen.header("x-farewall-payment-id").map(str::len), Some(64));
@@ -59,7 +73,10 @@ async fn a_client_of_version_1_pays_on_the_same_url() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("payment-response"), None);
     let receipt = decode(answer.header("x-payment-response").unwrap());
-    assert_eq!((&receipt["success"], &receipt["network"]), (&true.into(), &"base-sepolia".into()));
+    assert_eq!(
+        (&receipt["success"], &receipt["network"]),
+        (&true.into(), &"base-sepolia".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +118,12 @@ async fn redirects_and_empty_answers_are_sold_like_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settle_before_settles_before_the_origin_is_asked() {
     let wall = Wall::start().await;
-    let answer = wall.pay("/before/x", &Signer::new().proof(&offer(3000))).await;
-    assert_eq!((answer.status, answer.receipt()["success"].as_bool()), (200, Some(true)));
+    let answer = wall
+        .pay("/before/x", &Signer::new().proof(&offer(3000)))
+        .await;
+    assert_eq!(
+        (answer.status, answer.receipt()["success"].as_bool()),
+        (200, Some(true))
+    );
     eventually("delivered", || wall.states() == ["delivered"]);
 }

@@ -28,10 +28,17 @@ async fn another_encoding_of_the_proof_is_the_same_payment() {
     let mut proof = Signer::new().proof_json(&offer(1000));
     assert_eq!(wall.pay("/v1/quote", &encode(&proof)).await.status, 200);
     proof["resource"] = json!({ "url": "https://api.example.com/other" });
-    proof["payload"]["authorization"]["from"] =
-        json!(proof["payload"]["authorization"]["from"].as_str().unwrap().to_lowercase());
+    proof["payload"]["authorization"]["from"] = json!(
+        proof["payload"]["authorization"]["from"]
+            .as_str()
+            .unwrap()
+            .to_lowercase()
+    );
     let again = wall.pay("/v1/quote", &encode(&proof)).await;
-    assert_eq!((again.status, again.header("idempotency-replayed")), (200, Some("true")));
+    assert_eq!(
+        (again.status, again.header("idempotency-replayed")),
+        (200, Some("true"))
+    );
     assert_eq!(wall.origin.seen().len(), 1);
 }
 
@@ -41,14 +48,26 @@ async fn for_any_other_request_the_payment_is_spent() {
     let signer = Signer::new();
     let proof = signer.proof(&offer(2000));
     assert_eq!(wall.pay("/v1/one", &proof).await.status, 200);
-    for (method, path) in
-        [(Method::GET, "/v1/two"), (Method::GET, "/v1/one?x=1"), (Method::POST, "/v1/one"), (Method::HEAD, "/v1/one")]
-    {
-        let request = wall.request(method.clone(), path).header("PAYMENT-SIGNATURE", &proof);
+    for (method, path) in [
+        (Method::GET, "/v1/two"),
+        (Method::GET, "/v1/one?x=1"),
+        (Method::POST, "/v1/one"),
+        (Method::HEAD, "/v1/one"),
+    ] {
+        let request = wall
+            .request(method.clone(), path)
+            .header("PAYMENT-SIGNATURE", &proof);
         let answer = send(request).await;
-        assert_eq!((answer.status, answer.reason().as_str()), (402, "payment_already_used"), "{method} {path}");
+        assert_eq!(
+            (answer.status, answer.reason().as_str()),
+            (402, "payment_already_used"),
+            "{method} {path}"
+        );
     }
-    let other_host = wall.request(Method::GET, "/v1/one").header("Host", "other.example").header("PAYMENT-SIGNATURE", &proof);
+    let other_host = wall
+        .request(Method::GET, "/v1/one")
+        .header("Host", "other.example")
+        .header("PAYMENT-SIGNATURE", &proof);
     assert_eq!(send(other_host).await.status, 402);
     assert_eq!(wall.origin.seen().len(), 1);
     assert_eq!(wall.sandbox.stats().settle_calls, 1);
@@ -59,13 +78,21 @@ async fn another_body_is_another_request() {
     let wall = Wall::start().await;
     let proof = Signer::new().proof(&offer(2000));
     let post = |body: &'static str| {
-        wall.request(Method::POST, "/v1/echo").header("PAYMENT-SIGNATURE", &proof).body(body)
+        wall.request(Method::POST, "/v1/echo")
+            .header("PAYMENT-SIGNATURE", &proof)
+            .body(body)
     };
     assert_eq!(send(post("one")).await.body, "one");
     let again = send(post("one")).await;
-    assert_eq!((again.body.as_str(), again.header("idempotency-replayed")), ("one", Some("true")));
+    assert_eq!(
+        (again.body.as_str(), again.header("idempotency-replayed")),
+        ("one", Some("true"))
+    );
     let other = send(post("two")).await;
-    assert_eq!((other.status, other.reason().as_str()), (402, "payment_already_used"));
+    assert_eq!(
+        (other.status, other.reason().as_str()),
+        (402, "payment_already_used")
+    );
     assert_eq!(wall.origin.seen().len(), 1);
 }
 
@@ -75,7 +102,11 @@ async fn a_thousand_copies_at_once_run_the_origin_once() {
     let proof = Signer::new().proof(&offer(2000));
     let client = crate::support::client();
     let copies = (0..1000).map(|_| {
-        send(client.get(wall.url("/v1/slow?ms=200")).header("PAYMENT-SIGNATURE", &proof))
+        send(
+            client
+                .get(wall.url("/v1/slow?ms=200"))
+                .header("PAYMENT-SIGNATURE", &proof),
+        )
     });
     let answers = join_all(copies).await;
     let served: Vec<_> = answers.iter().filter(|a| a.status == 200).collect();
@@ -84,7 +115,13 @@ async fn a_thousand_copies_at_once_run_the_origin_once() {
     assert_eq!(wall.sandbox.stats().verify_calls, 1);
     assert_eq!(served.len(), 1000, "all copies get the one answer");
     assert!(served.iter().all(|a| a.body == served[0].body));
-    assert_eq!(served.iter().filter(|a| a.header("idempotency-replayed").is_none()).count(), 1);
+    assert_eq!(
+        served
+            .iter()
+            .filter(|a| a.header("idempotency-replayed").is_none())
+            .count(),
+        1
+    );
     eventually("delivered", || wall.states() == ["delivered"]);
 }
 
@@ -113,7 +150,10 @@ async fn a_large_response_is_not_kept_and_its_payment_is_spent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_retry_window_there_is_a_fresh_402() {
-    let setup = Setup { limits: "retry_window_s = 1".to_owned(), ..Setup::default() };
+    let setup = Setup {
+        limits: "retry_window_s = 1".to_owned(),
+        ..Setup::default()
+    };
     let wall = setup.start().await;
     let proof = Signer::new().proof(&offer(1000));
     assert_eq!(wall.pay("/v1/quote", &proof).await.status, 200);

@@ -6,18 +6,31 @@ use reqwest::Method;
 use crate::support::{Setup, Signer, Wall, eventually, offer, send};
 
 fn at_settle(kind: Misdeed, times: u64) -> Misbehaviour {
-    Misbehaviour { kind, scope: Scope::Settle, times }
+    Misbehaviour {
+        kind,
+        scope: Scope::Settle,
+        times,
+    }
 }
 
 fn at_verify(kind: Misdeed, times: u64) -> Misbehaviour {
-    Misbehaviour { kind, scope: Scope::Verify, times }
+    Misbehaviour {
+        kind,
+        scope: Scope::Verify,
+        times,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_settlement_is_402_with_a_receipt_and_without_a_challenge() {
     let wall = Wall::start().await;
     let reason = "invalid_exact_evm_transaction_failed".to_owned();
-    wall.sandbox.misbehave(at_settle(Misdeed::RejectSettle { reason: reason.clone() }, 1));
+    wall.sandbox.misbehave(at_settle(
+        Misdeed::RejectSettle {
+            reason: reason.clone(),
+        },
+        1,
+    ));
     let proof = Signer::new().proof(&offer(1000));
     let answer = wall.pay("/v1/quote", &proof).await;
     assert_eq!(answer.status, 402);
@@ -27,7 +40,11 @@ async fn a_refused_settlement_is_402_with_a_receipt_and_without_a_challenge() {
     assert_eq!(answer.body, "{}", "not a byte of the origin's answer");
     assert_eq!(answer.header("etag"), None);
     assert_eq!(wall.states(), ["refused"]);
-    assert_eq!(wall.pay("/v1/quote", &proof).await.status, 200, "the proof may be good again");
+    assert_eq!(
+        wall.pay("/v1/quote", &proof).await.status,
+        200,
+        "the proof may be good again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,18 +56,33 @@ async fn a_lost_answer_is_unknown_the_proof_stays_good_and_nothing_is_paid_twice
         Misdeed::Junk,
         Misdeed::SuccessWithoutTransaction,
     ] {
-        let setup = Setup { facilitator: "settle_timeout_ms = 500".to_owned(), ..Setup::default() };
+        let setup = Setup {
+            facilitator: "settle_timeout_ms = 500".to_owned(),
+            ..Setup::default()
+        };
         let wall = setup.start().await;
         wall.sandbox.misbehave(at_settle(misdeed.clone(), 1));
         let proof = Signer::new().proof(&offer(1000));
         let answer = wall.pay("/v1/quote", &proof).await;
-        assert_eq!((answer.status, answer.error().as_str()), (503, "settlement_unknown"), "{misdeed:?}");
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (503, "settlement_unknown"),
+            "{misdeed:?}"
+        );
         assert!(answer.header("retry-after").is_some());
         assert!(answer.body.contains("do not pay again"));
-        assert_eq!(answer.header("payment-required"), None, "no invitation to pay again");
+        assert_eq!(
+            answer.header("payment-required"),
+            None,
+            "no invitation to pay again"
+        );
         assert_eq!(wall.states(), ["settling"], "{misdeed:?}");
         let again = wall.pay("/v1/quote", &proof).await;
-        assert!(again.status == 503 || again.status == 200, "{misdeed:?}: {}", again.status);
+        assert!(
+            again.status == 503 || again.status == 200,
+            "{misdeed:?}: {}",
+            again.status
+        );
         assert!(wall.sandbox.stats().settled <= 1, "{misdeed:?}");
         assert_eq!(wall.origin.hits("/v1/quote"), 1, "{misdeed:?}");
     }
@@ -59,9 +91,14 @@ async fn a_lost_answer_is_unknown_the_proof_stays_good_and_nothing_is_paid_twice
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_settlement_is_repeated_and_the_kept_response_collected() {
     let wall = Wall::start().await;
-    wall.sandbox.misbehave(at_settle(Misdeed::Status { status: 500 }, 1));
+    wall.sandbox
+        .misbehave(at_settle(Misdeed::Status { status: 500 }, 1));
     let proof = Signer::new().proof(&offer(2000));
-    let post = || wall.request(Method::POST, "/v1/echo").header("PAYMENT-SIGNATURE", &proof).body("work");
+    let post = || {
+        wall.request(Method::POST, "/v1/echo")
+            .header("PAYMENT-SIGNATURE", &proof)
+            .body("work")
+    };
     assert_eq!(send(post()).await.status, 503);
     eventually("the reconciler settled it", || wall.states() == ["settled"]);
     let collected = send(post()).await;
@@ -76,7 +113,9 @@ async fn an_unknown_settlement_is_repeated_and_the_kept_response_collected() {
 async fn a_pending_settlement_is_asked_for_once_more_at_once() {
     let wall = Wall::start().await;
     wall.sandbox.misbehave(at_settle(Misdeed::Pending, 1));
-    let answer = wall.pay("/v1/quote", &Signer::new().proof(&offer(1000))).await;
+    let answer = wall
+        .pay("/v1/quote", &Signer::new().proof(&offer(1000)))
+        .await;
     assert_eq!(answer.status, 200);
     assert_eq!(wall.sandbox.stats().settle_calls, 2);
     assert_eq!(wall.sandbox.stats().settled, 1);
@@ -84,37 +123,67 @@ async fn a_pending_settlement_is_asked_for_once_more_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_facilitator_that_gives_no_verdict_is_503_without_internal_text() {
-    let setup = Setup { facilitator: "verify_timeout_ms = 300".to_owned(), ..Setup::default() };
+    let setup = Setup {
+        facilitator: "verify_timeout_ms = 300".to_owned(),
+        ..Setup::default()
+    };
     let wall = setup.start().await;
     let proof = Signer::new().proof(&offer(1000));
-    for misdeed in [Misdeed::Status { status: 500 }, Misdeed::Junk, Misdeed::Hang { ms: 1000 }] {
+    for misdeed in [
+        Misdeed::Status { status: 500 },
+        Misdeed::Junk,
+        Misdeed::Hang { ms: 1000 },
+    ] {
         wall.sandbox.misbehave(at_verify(misdeed.clone(), 2));
         let answer = wall.pay("/v1/quote", &proof).await;
-        assert_eq!((answer.status, answer.error().as_str()), (503, "payment_unavailable"), "{misdeed:?}");
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (503, "payment_unavailable"),
+            "{misdeed:?}"
+        );
         assert!(answer.header("retry-after").is_some());
-        assert!(!answer.body.contains("127.0.0.1") && !answer.body.contains("500"), "{}", answer.body);
+        assert!(
+            !answer.body.contains("127.0.0.1") && !answer.body.contains("500"),
+            "{}",
+            answer.body
+        );
         wall.sandbox.behave();
     }
     assert_eq!(wall.origin.seen().len(), 0);
     assert!(wall.ledger().is_empty());
-    assert_eq!(wall.pay("/v1/quote", &proof).await.status, 200, "the proof stayed good");
+    assert_eq!(
+        wall.pay("/v1/quote", &proof).await.status,
+        200,
+        "the proof stayed good"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreachable_facilitator_is_503_and_the_wall_still_starts() {
-    let setup = Setup { facilitator_url: Some("http://127.0.0.1:9".to_owned()), ..Setup::default() };
+    let setup = Setup {
+        facilitator_url: Some("http://127.0.0.1:9".to_owned()),
+        ..Setup::default()
+    };
     let wall = setup.start().await;
     assert_eq!(wall.get("/v1/quote").await.status, 402);
-    let answer = wall.pay("/v1/quote", &Signer::new().proof(&offer(1000))).await;
-    assert_eq!((answer.status, answer.error().as_str()), (503, "payment_unavailable"));
+    let answer = wall
+        .pay("/v1/quote", &Signer::new().proof(&offer(1000)))
+        .await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (503, "payment_unavailable")
+    );
     assert_eq!(wall.origin.seen().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settle_before_with_an_unknown_outcome_does_not_reach_the_origin() {
     let wall = Wall::start().await;
-    wall.sandbox.misbehave(at_settle(Misdeed::LoseAnswerAfterSettling, 1));
-    let answer = wall.pay("/before/x", &Signer::new().proof(&offer(3000))).await;
+    wall.sandbox
+        .misbehave(at_settle(Misdeed::LoseAnswerAfterSettling, 1));
+    let answer = wall
+        .pay("/before/x", &Signer::new().proof(&offer(3000)))
+        .await;
     assert_eq!(answer.status, 503);
     assert_eq!(wall.origin.seen().len(), 0);
     assert_eq!(wall.states(), ["settling"]);

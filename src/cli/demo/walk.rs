@@ -46,7 +46,10 @@ impl<'a> Walk<'a> {
 
     /// Walks, prints, and says whether each step went as it should.
     pub(super) async fn all(&self) -> bool {
-        println!("Farewall demo: a wall on http://{}, play money, nothing leaves this machine.", self.wall);
+        println!(
+            "Farewall demo: a wall on http://{}, play money, nothing leaves this machine.",
+            self.wall
+        );
         match self.steps().await {
             Ok(()) => true,
             Err(error) => {
@@ -73,7 +76,10 @@ impl<'a> Walk<'a> {
         expect(answer.status == 200, "200")
     }
 
-    async fn challenged(&self, client: &Client) -> Result<(Challenge, Choice), Box<dyn std::error::Error>> {
+    async fn challenged(
+        &self,
+        client: &Client,
+    ) -> Result<(Challenge, Choice), Box<dyn std::error::Error>> {
         title("A priced route asks for money");
         let answer = self.get(client, "/quote", None).await?;
         expect(answer.status == 402, "402")?;
@@ -93,21 +99,35 @@ impl<'a> Walk<'a> {
     ) -> Result<Purchase, Box<dyn std::error::Error>> {
         title("Paid, it is served, with a receipt");
         let usdc = Decimals::new(6)?;
-        println!("   {} signs {} USDC to {}", buyer.address(), choice.amount.in_tokens(usdc), choice.pay_to);
+        println!(
+            "   {} signs {} USDC to {}",
+            buyer.address(),
+            choice.amount.in_tokens(usdc),
+            choice.pay_to
+        );
         let proof = buyer.prove(challenge, choice, SystemClock.now(), new_nonce());
         let answer = self.get(client, "/quote", Some(&proof)).await?;
         expect(answer.status == 200, "200")?;
         let receipt = answer.receipt.ok_or("no receipt in PAYMENT-RESPONSE")?;
         println!("   PAYMENT-RESPONSE, decoded: {receipt}");
-        expect(receipt.get("success") == Some(&Value::Bool(true)), "success in the receipt")?;
+        expect(
+            receipt.get("success") == Some(&Value::Bool(true)),
+            "success in the receipt",
+        )?;
         expect(self.sandbox.stats().settled == 1, "one settlement")?;
-        Ok(Purchase { proof, body: answer.body })
+        Ok(Purchase {
+            proof,
+            body: answer.body,
+        })
     }
 
     async fn again(&self, client: &Client, bought: &Purchase) -> Step {
         title("The same proof again: the same bytes, no second sale");
         let answer = self.get(client, "/quote", Some(&bought.proof)).await?;
-        expect(answer.status == 200 && answer.body == bought.body, "the same 200")?;
+        expect(
+            answer.status == 200 && answer.body == bought.body,
+            "the same 200",
+        )?;
         expect(answer.replayed, "Idempotency-Replayed: true")?;
         expect(self.sandbox.stats().settled == 1, "still one settlement")
     }
@@ -131,24 +151,49 @@ impl<'a> Walk<'a> {
         expect(self.sandbox.stats().settled == 1, "nothing settled")
     }
 
-    async fn get(&self, client: &Client, path: &str, proof: Option<&Proof>) -> Result<Answer, Box<dyn std::error::Error>> {
+    async fn get(
+        &self,
+        client: &Client,
+        path: &str,
+        proof: Option<&Proof>,
+    ) -> Result<Answer, Box<dyn std::error::Error>> {
         let mut request = client.get(format!("http://{}{path}", self.wall));
         if let Some(proof) = proof {
             request = request.header(proof.header, &proof.value);
         }
         let response = request.send().await?;
         let answer = read(response).await?;
-        let with = if proof.is_some() { " with PAYMENT-SIGNATURE" } else { "" };
-        let replayed = if answer.replayed { "  (Idempotency-Replayed: true)" } else { "" };
-        let body = if answer.status == 402 { String::new() } else { format!("  {}", answer.body) };
-        println!("   GET {path}{with}\n   -> {}{replayed}{body}", answer.status);
+        let with = if proof.is_some() {
+            " with PAYMENT-SIGNATURE"
+        } else {
+            ""
+        };
+        let replayed = if answer.replayed {
+            "  (Idempotency-Replayed: true)"
+        } else {
+            ""
+        };
+        let body = if answer.status == 402 {
+            String::new()
+        } else {
+            format!("  {}", answer.body)
+        };
+        println!(
+            "   GET {path}{with}\n   -> {}{replayed}{body}",
+            answer.status
+        );
         Ok(answer)
     }
 }
 
 async fn read(response: Response) -> Result<Answer, Box<dyn std::error::Error>> {
     let status = response.status().as_u16();
-    let header = |name: &str| response.headers().get(name).map(|value| value.as_bytes().to_vec());
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .map(|value| value.as_bytes().to_vec())
+    };
     let receipt = header(header::PAYMENT_RESPONSE).and_then(|v| header::decode(&v, 65_536).ok());
     let challenge = match header(header::PAYMENT_REQUIRED) {
         Some(value) => Some(Challenge::from_header(&value)?),
@@ -156,7 +201,13 @@ async fn read(response: Response) -> Result<Answer, Box<dyn std::error::Error>> 
     };
     let replayed = header("idempotency-replayed").is_some();
     let body = response.text().await?;
-    Ok(Answer { status, receipt, challenge, replayed, body })
+    Ok(Answer {
+        status,
+        receipt,
+        challenge,
+        replayed,
+        body,
+    })
 }
 
 /// A nonce nobody has used.
@@ -165,7 +216,10 @@ fn new_nonce() -> B256 {
 }
 
 fn limit() -> Result<SpendLimit, MoneyError> {
-    Ok(SpendLimit { max_price: PriceText::parse(LIMIT)?, network: None })
+    Ok(SpendLimit {
+        max_price: PriceText::parse(LIMIT)?,
+        network: None,
+    })
 }
 
 fn title(text: &str) {
@@ -173,11 +227,18 @@ fn title(text: &str) {
 }
 
 fn expect(holds: bool, what: &str) -> Step {
-    if holds { Ok(()) } else { Err(format!("expected {what}").into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(format!("expected {what}").into())
+    }
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("      {line}")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| format!("      {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// A fresh account; the sandbox gives every account some play money.

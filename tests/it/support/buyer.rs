@@ -32,7 +32,10 @@ impl Signer {
                 break key;
             }
         };
-        Self { address: eip712::address_of(&key), key }
+        Self {
+            address: eip712::address_of(&key),
+            key,
+        }
     }
 
     /// An authorization that answers the offer, valid for the next five minutes.
@@ -51,7 +54,11 @@ impl Signer {
     /// The scheme payload for an authorization, signed under the offer's domain.
     pub fn payload(&self, offer: &Offer, authorization: &Authorization) -> Value {
         let extra = |name: &str| offer.0["extra"][name].as_str().unwrap();
-        let chain = offer.0["network"].as_str().unwrap().strip_prefix("eip155:").unwrap();
+        let chain = offer.0["network"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("eip155:")
+            .unwrap();
         let domain = eip712::domain_separator(
             extra("name"),
             Some(extra("version")),
@@ -97,5 +104,8 @@ pub fn offer(amount: u64) -> Offer {
 
 #[expect(clippy::disallowed_methods, reason = "tests live in real time")]
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }

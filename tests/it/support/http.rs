@@ -46,14 +46,22 @@ impl Answer {
 }
 
 pub fn client() -> Client {
-    Client::builder().redirect(redirect::Policy::none()).no_proxy().build().unwrap()
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .unwrap()
 }
 
 /// Sends it and reads the answer to its end.
 pub async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, body: response.text().await.unwrap() }
+    Answer {
+        status,
+        headers,
+        body: response.text().await.unwrap(),
+    }
 }
 
 impl Wall {
@@ -68,6 +76,10 @@ impl Wall {
 
     /// GET with a proof.
     pub async fn pay(&self, path: &str, proof: &str) -> Answer {
-        send(self.request(Method::GET, path).header("PAYMENT-SIGNATURE", proof)).await
+        send(
+            self.request(Method::GET, path)
+                .header("PAYMENT-SIGNATURE", proof),
+        )
+        .await
     }
 }

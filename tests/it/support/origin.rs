@@ -22,7 +22,10 @@ pub struct Seen {
 
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -49,7 +52,10 @@ impl Origin {
 
     /// How many requests for this path (without query) so far.
     pub fn hits(&self, path: &str) -> usize {
-        self.seen().iter().filter(|s| s.target.split('?').next() == Some(path)).count()
+        self.seen()
+            .iter()
+            .filter(|s| s.target.split('?').next() == Some(path))
+            .count()
     }
 
     /// The last request.
@@ -61,7 +67,11 @@ impl Origin {
 
 async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let target = head.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let target = head
+        .uri
+        .path_and_query()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let query: HashMap<String, String> = head
         .uri
         .query()
@@ -71,14 +81,21 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
     let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
-    let body = axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default();
+    let body = axum::body::to_bytes(body, 64 << 20)
+        .await
+        .unwrap_or_default();
     seen.lock().unwrap().push(Seen {
         method: head.method.to_string(),
         target,
         headers: head
             .headers
             .iter()
-            .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+            .map(|(n, v)| {
+                (
+                    n.to_string(),
+                    String::from_utf8_lossy(v.as_bytes()).into_owned(),
+                )
+            })
             .collect(),
         body: body.clone(),
     });
@@ -92,7 +109,11 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             json(nth)
         }
         "events" => events(number("count", 3), number("ms", 100)),
-        "big" => Response::new(Body::from(vec![b'x'; usize::try_from(number("bytes", 1 << 20)).unwrap()])),
+        "big" => Response::new(Body::from(vec![
+            b'x';
+            usize::try_from(number("bytes", 1 << 20))
+                .unwrap()
+        ])),
         "dies" => dies(),
         "leaky" => Response::builder()
             .header("PAYMENT-RESPONSE", "forged")
@@ -105,7 +126,11 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             .unwrap(),
         "not-modified" => status(304, ""),
         "partial" => status(206, "part"),
-        "redirect" => Response::builder().status(302).header("location", "/elsewhere").body(Body::empty()).unwrap(),
+        "redirect" => Response::builder()
+            .status(302)
+            .header("location", "/elsewhere")
+            .body(Body::empty())
+            .unwrap(),
         "empty" => status(204, ""),
         "echo" => Response::new(Body::from(body)),
         _ => json(nth),
@@ -123,7 +148,10 @@ fn json(nth: usize) -> Response {
 
 fn status(code: u64, body: &'static str) -> Response {
     let code = u16::try_from(code).unwrap();
-    Response::builder().status(code).body(Body::from(body)).unwrap()
+    Response::builder()
+        .status(code)
+        .body(Body::from(body))
+        .unwrap()
 }
 
 fn events(count: u64, ms: u64) -> Response {
@@ -134,7 +162,10 @@ fn events(count: u64, ms: u64) -> Response {
         if n > 0 {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        Some((Ok::<_, std::io::Error>(Bytes::from(format!("data: {n}\n\n"))), n + 1))
+        Some((
+            Ok::<_, std::io::Error>(Bytes::from(format!("data: {n}\n\n"))),
+            n + 1,
+        ))
     });
     Response::builder()
         .header("content-type", "text/event-stream")
@@ -148,5 +179,8 @@ fn dies() -> Response {
         Ok(Bytes::from_static(b"0123456789")),
         Err(std::io::Error::other("the origin died")),
     ]);
-    Response::builder().header("content-length", "1000").body(Body::from_stream(chunks)).unwrap()
+    Response::builder()
+        .header("content-length", "1000")
+        .body(Body::from_stream(chunks))
+        .unwrap()
 }

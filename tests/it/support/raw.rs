@@ -55,18 +55,27 @@ pub async fn read_response(stream: &mut TcpStream, head_only: bool) -> RawRespon
         match tokio::time::timeout(Duration::from_secs(20), stream.read(&mut chunk)).await {
             Ok(Ok(read)) if read > 0 => answer.extend_from_slice(&chunk[..read]),
             Ok(_) => return partial(&answer),
-            Err(_) => panic!("no answer in 20 s; so far: {:?}", String::from_utf8_lossy(&answer)),
+            Err(_) => panic!(
+                "no answer in 20 s; so far: {:?}",
+                String::from_utf8_lossy(&answer)
+            ),
         }
     }
 }
 
 fn split(answer: &[u8]) -> Option<(String, usize)> {
     let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
-    Some((String::from_utf8_lossy(&answer[..end]).into_owned(), end + 4))
+    Some((
+        String::from_utf8_lossy(&answer[..end]).into_owned(),
+        end + 4,
+    ))
 }
 
 fn status(head: &str) -> u16 {
-    head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
+    head.split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(0)
 }
 
 fn parse(answer: &[u8], head_only: bool) -> Option<RawResponse> {
@@ -75,9 +84,15 @@ fn parse(answer: &[u8], head_only: bool) -> Option<RawResponse> {
     if (100..200).contains(&status) && status != 101 {
         return parse(&answer[start..], head_only);
     }
-    let mut response = RawResponse { status, head, body: answer[start..].to_vec() };
+    let mut response = RawResponse {
+        status,
+        head,
+        body: answer[start..].to_vec(),
+    };
     let chunked = response.header("transfer-encoding").is_some();
-    let length = response.header("content-length").and_then(|l| l.parse::<usize>().ok());
+    let length = response
+        .header("content-length")
+        .and_then(|l| l.parse::<usize>().ok());
     if head_only || matches!(status, 101 | 204 | 304) {
         return Some(response);
     }
@@ -106,7 +121,8 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = rest.windows(2).position(|w| w == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?.trim(), 16).ok()?;
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?.trim(), 16).ok()?;
         rest = &rest[line + 2..];
         if size == 0 {
             return Some(body);

@@ -90,15 +90,29 @@ impl Wall {
     #[track_caller]
     pub fn ledger(&self) -> Vec<Value> {
         let ledger = self.dir.path().join("ledger.db");
-        let output = farewall(&["ledger", "list", "--format", "json", "--ledger", ledger.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = farewall(&[
+            "ledger",
+            "list",
+            "--format",
+            "json",
+            "--ledger",
+            ledger.to_str().unwrap(),
+        ]);
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The states in the ledger, newest first.
     #[track_caller]
     pub fn states(&self) -> Vec<String> {
-        self.ledger().iter().map(|r| r["state"].as_str().unwrap().to_owned()).collect()
+        self.ledger()
+            .iter()
+            .map(|r| r["state"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The log so far.
@@ -116,7 +130,13 @@ impl Wall {
     pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let since = Instant::now();
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
         (self.child.wait().unwrap(), since.elapsed())
     }
 
@@ -139,7 +159,10 @@ impl Drop for Wall {
 
 impl Setup {
     pub fn rules(rules: &str) -> Self {
-        Self { rules: Some(rules.to_owned()), ..Self::default() }
+        Self {
+            rules: Some(rules.to_owned()),
+            ..Self::default()
+        }
     }
 
     pub async fn start(self) -> Wall {
@@ -155,7 +178,14 @@ impl Setup {
         std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
         let mut child = spawn(&config, &dir);
         wait_for(address, &mut child, &dir);
-        Wall { address, origin, sandbox, config, dir, child }
+        Wall {
+            address,
+            origin,
+            sandbox,
+            config,
+            dir,
+            child,
+        }
     }
 
     fn toml(&self, address: SocketAddr, origin: SocketAddr, sandbox: &str) -> String {
@@ -210,7 +240,10 @@ pub fn farewall(args: &[&str]) -> Output {
 
 /// An address that nobody listens on.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
@@ -221,7 +254,10 @@ fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
         .unwrap();
     Command::new(BINARY)
         .args(["run", "--config", config.to_str().unwrap()])
-        .env("RUST_LOG", "farewall=debug,pingora_core=warn,pingora_proxy=warn")
+        .env(
+            "RUST_LOG",
+            "farewall=debug,pingora_core=warn,pingora_proxy=warn",
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
