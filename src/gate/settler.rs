@@ -178,19 +178,23 @@ impl Settler {
             .filter(|_| order.payer_unknown)
             .map(Payer::verbatim);
         let settled = settled_move(&receipt, payer, order.body);
-        match self
-            .ledger
-            .advance(order.claim, settled, self.clock.now())
-            .await
-        {
-            Ok(()) => Ok(Settled { receipt }),
-            Err(error) => {
-                // Paid, but not on record: the claim stays `settling` and the reconciler asks again.
-                // Not a byte leaves until it is on record (DESIGN, "a durable record").
-                tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
-                    "settled, but the ledger did not take it");
-                Err(PaymentRefusal::OutcomeUnknown)
+        // Not a byte leaves until it is on record, and what is known must not be forgotten for a
+        // disk that is full for a moment: the facilitator may not tell it a second time.
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let now = self.clock.now();
+            let Err(error) = self.ledger.advance(order.claim, settled.clone(), now).await else {
+                return Ok(Settled { receipt });
+            };
+            tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
+                "settled, but the ledger did not take it");
+            let hopeless =
+                matches!(error, LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_));
+            if hopeless || pause > RECORD_PAUSE_MAX {
+                return Err(PaymentRefusal::OutcomeUnknown);
             }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
         }
     }
 
