@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::route::pattern::{HostPattern, Methods, PathPattern, Segment};
-use crate::route::table::{Rule, RouteTable};
+use crate::route::table::{RouteTable, Rule};
 use crate::route::{Access, RequestLine};
 
 /// What becomes of a request, and why.
@@ -79,7 +79,10 @@ impl fmt::Display for Miss {
                 write!(f, "method differs: the rule is for {wants}, not {has}")
             }
             Self::Host { wants, has } if has.is_empty() => {
-                write!(f, "host differs: the rule is for {wants}, the request names none")
+                write!(
+                    f,
+                    "host differs: the rule is for {wants}, the request names none"
+                )
             }
             Self::Host { wants, has } => {
                 write!(f, "host differs: the rule is for {wants}, not {has}")
@@ -92,10 +95,9 @@ impl fmt::Display for Miss {
                 f,
                 "path differs at segment {segment}: the rule has {wants:?}, the request {has:?}"
             ),
-            Self::Path { wants: Some(wants), .. } => write!(
-                f,
-                "path is too short: the rule goes on with {wants:?}"
-            ),
+            Self::Path {
+                wants: Some(wants), ..
+            } => write!(f, "path is too short: the rule goes on with {wants:?}"),
             Self::Path { segment, has, .. } => write!(
                 f,
                 "path is too long: the rule ends before segment {segment} ({:?})",

@@ -102,5 +102,8 @@ impl MethodPaths {
 
 /// `b.c` and `c` for `a.b.c`: longer first.
 fn parents(host: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(host), |name| name.split_once('.').map(|(_, rest)| rest)).skip(1)
+    std::iter::successors(Some(host), |name| {
+        name.split_once('.').map(|(_, rest)| rest)
+    })
+    .skip(1)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::settings::{Location, Settings};
 use crate::route::hosts::{Hosts, HostsBuilder};
 use crate::route::pattern::{HostPattern, Methods, Standing};
-use crate::route::table::{Grant, Rule, RouteTable};
+use crate::route::table::{Grant, RouteTable, Rule};
 use crate::route::{Access, RequestLine};
 
 /// A segment that no literal of a rule is likely to be.

@@ -116,12 +116,13 @@ impl<'a> OfferMaker<'a> {
         let Some(terms) = terms else {
             return Ok(None);
         };
-        let offer = Arc::new(make_offer(accept, &terms, amount).map_err(|e| {
-            RouteFault::BadAccept {
-                accept: Arc::clone(name),
-                problem: e.to_string(),
-            }
-        })?);
+        let offer =
+            Arc::new(
+                make_offer(accept, &terms, amount).map_err(|e| RouteFault::BadAccept {
+                    accept: Arc::clone(name),
+                    problem: e.to_string(),
+                })?,
+            );
         self.offers.insert(key, Arc::clone(&offer));
         Ok(Some(offer))
     }
@@ -179,7 +180,12 @@ impl<'a> OfferMaker<'a> {
                 scheme: Arc::clone(&accept.scheme),
                 network: accept.network.clone(),
                 facilitators: accept.facilitators.clone(),
-                unknown: accept.facilitators.iter().filter(unknown).cloned().collect(),
+                unknown: accept
+                    .facilitators
+                    .iter()
+                    .filter(unknown)
+                    .cloned()
+                    .collect(),
             });
             return None;
         };

@@ -195,9 +195,7 @@ impl RouteTable {
     }
 
     fn governing_leaf(&self, request: &RequestLine<'_>) -> Option<(&Rule, &Leaf)> {
-        let leaf = self
-            .strict
-            .at(request.host, request.method, request.path)?;
+        let leaf = self.strict.at(request.host, request.method, request.path)?;
         self.rules.get(leaf.rule).map(|rule| (rule, leaf))
     }
 
@@ -207,11 +205,7 @@ impl RouteTable {
     /// host counts, because an origin that ignores `Host` answers all of them. Two prices for two
     /// spellings are the operator's will where both rules are equally specific; a free spelling of
     /// a priced path never is.
-    fn guard(
-        &self,
-        request: &RequestLine<'_>,
-        granted: Option<(&Rule, &Leaf)>,
-    ) -> Option<Access> {
+    fn guard(&self, request: &RequestLine<'_>, granted: Option<(&Rule, &Leaf)>) -> Option<Access> {
         let elsewhere = self.elsewhere.as_ref().filter(|_| granted.is_none());
         let as_spelled =
             is_loose(request.path) && !request.method.bytes().any(|b| b.is_ascii_lowercase());

@@ -30,10 +30,16 @@ fn an_ordinary_configuration_has_no_notes() {
 #[test]
 fn a_rule_that_others_take_everything_from_is_unreachable() {
     check(
-        &[("/a", priced(1)), ("GET,POST,PUT,PATCH,DELETE /a", priced(2))],
+        &[
+            ("/a", priced(1)),
+            ("GET,POST,PUT,PATCH,DELETE /a", priced(2)),
+        ],
         &[(NoteKind::Unreachable, "/a")],
     );
-    check(&[("/a", priced(1)), ("GET,POST,PUT,PATCH /a", priced(2))], &[]);
+    check(
+        &[("/a", priced(1)), ("GET,POST,PUT,PATCH /a", priced(2))],
+        &[],
+    );
 }
 
 #[test]
@@ -88,10 +94,7 @@ fn rules_that_differ_only_in_spelling_are_noted() {
     );
     check(
         &[("/b/", Free), ("GET /b", priced(1))],
-        &[
-            (NoteKind::Refused, "/b/"),
-            (NoteKind::FreeMethod, "GET /b"),
-        ],
+        &[(NoteKind::Refused, "/b/"), (NoteKind::FreeMethod, "GET /b")],
     );
     check(
         &[("/items/Gold", priced(100)), ("/items/gold", priced(1))],
@@ -107,5 +110,8 @@ fn unmatched_free_beside_prices_is_noted() {
     let notes = lint(&settings, &table);
     assert_eq!(notes.len(), 1);
     assert_eq!(notes[0].kind, NoteKind::UnmatchedFree);
-    assert!(notes[0].message.contains("2 priced of 2 rules"), "{notes:?}");
+    assert!(
+        notes[0].message.contains("2 priced of 2 rules"),
+        "{notes:?}"
+    );
 }

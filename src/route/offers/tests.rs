@@ -39,7 +39,9 @@ fn offer(accept: &AcceptSettings, book: &SupportedBook) -> Option<Arc<Offer>> {
     match table(accept, book).unwrap().access(&request) {
         Access::Priced(route) => route.price.quote().offers.first().cloned(),
         Access::Unavailable(_) => None,
-        other => panic!("{other:?}"),
+        other @ (Access::Free(_) | Access::Denied(_) | Access::Unlisted | Access::Ambiguous(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -72,7 +74,10 @@ fn eip3009_offers_carry_the_domain() {
 #[test]
 fn the_operator_may_add_to_extra_but_not_change_the_domain() {
     let mut usdc = accept("usdc");
-    usdc.extra = json!({"name": "Other", "note": 1}).as_object().cloned().unwrap();
+    usdc.extra = json!({"name": "Other", "note": 1})
+        .as_object()
+        .cloned()
+        .unwrap();
     let offer = offer(&usdc, &SupportedBook::new()).unwrap();
     assert_eq!(
         offer.requirements_json["extra"],
@@ -155,7 +160,13 @@ fn what_no_facilitator_lists_is_missing_not_offered() {
         (SupportedBook::new(), vec![Arc::from("fac")]),
         (book("fac", Vec::new()), vec![]),
         (
-            book("fac", vec![Kind { x402_version: 1, ..kind(&sol, json!({})) }]),
+            book(
+                "fac",
+                vec![Kind {
+                    x402_version: 1,
+                    ..kind(&sol, json!({}))
+                }],
+            ),
             vec![],
         ),
     ] {
@@ -189,7 +200,10 @@ fn a_facilitator_that_is_known_not_to_handle_an_evm_offer_stops_the_start() {
     assert!(table(&usdc, &book("fac", vec![kind(&usdc, json!({}))])).is_ok());
     assert!(table(&usdc, &book("other", Vec::new())).is_ok());
     let why = table(&usdc, &book("fac", Vec::new())).unwrap_err();
-    assert!(why.contains("facilitator \"fac\" does not handle exact on eip155:84532"), "{why}");
+    assert!(
+        why.contains("facilitator \"fac\" does not handle exact on eip155:84532"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -25,10 +25,7 @@ fn a_pattern_governs_its_trailing_slash_twin_and_its_bare_prefix() {
     check("/a/{id}/b/", Ok(&["/a/{p}/b/", "/a/{p}/b"]));
     check("/{*rest}", Ok(&["/{*r}", "/"]));
     check("/files/{*rest}", Ok(&["/files/{*r}", "/files/", "/files"]));
-    check(
-        "/{a}/{*rest}",
-        Ok(&["/{p}/{*r}", "/{p}/", "/{p}"]),
-    );
+    check("/{a}/{*rest}", Ok(&["/{p}/{*r}", "/{p}/", "/{p}"]));
     check("/caf%C3%A9", Ok(&["/caf%C3%A9", "/caf%C3%A9/"]));
 }
 
@@ -117,7 +114,16 @@ fn host_patterns() {
     assert!(!parse("example.com").unwrap().matches("a.example.com"));
     assert!(HostPattern::parse(None).unwrap().matches(""));
     for text in [
-        "", "*", "*.", "*.*.com", "a.*.com", "Example.com", "example.com.", "a:80", "a/b", "u@a",
+        "",
+        "*",
+        "*.",
+        "*.*.com",
+        "a.*.com",
+        "Example.com",
+        "example.com.",
+        "a:80",
+        "a/b",
+        "u@a",
     ] {
         assert!(parse(text).is_err(), "{text}");
     }

@@ -138,7 +138,11 @@ fn a_trailing_slash_is_no_way_round_a_price() {
 
 #[test]
 fn head_is_governed_by_the_rule_for_get() {
-    let table = table(&[("GET /a", priced(1)), ("GET,HEAD /b", priced(2)), ("/a", Free)]);
+    let table = table(&[
+        ("GET /a", priced(1)),
+        ("GET,HEAD /b", priced(2)),
+        ("/a", Free),
+    ]);
     check(&table, "HEAD /a", "priced GET /a");
     check(&table, "HEAD /b", "priced GET,HEAD /b");
     check(&table, "POST /a", "free /a");
@@ -229,7 +233,12 @@ fn free_and_cheap_requests_that_a_lenient_origin_takes_for_dearer_ones_are_ambig
 
 #[test]
 fn a_free_rule_beside_a_priced_twin_is_ambiguous_not_free() {
-    let table = table(&[("GET /a", priced(1)), ("/a/", Free), ("/B", Free), ("/b", priced(1))]);
+    let table = table(&[
+        ("GET /a", priced(1)),
+        ("/a/", Free),
+        ("/B", Free),
+        ("/b", priced(1)),
+    ]);
     check(&table, "GET /a", "priced GET /a");
     check(&table, "GET /a/", "ambiguous /a/ / GET /a");
     check(&table, "POST /a/", "free /a/");
@@ -239,7 +248,11 @@ fn a_free_rule_beside_a_priced_twin_is_ambiguous_not_free() {
 
 #[test]
 fn unmatched_requests_are_denied_unless_the_operator_wrote_otherwise() {
-    let list = [("GET /a", priced(1)), ("api.example.com/b", priced(1)), ("/c", Deny)];
+    let list = [
+        ("GET /a", priced(1)),
+        ("api.example.com/b", priced(1)),
+        ("/c", Deny),
+    ];
     let closed = table(&list);
     check(&closed, "GET /x", "unlisted");
     check(&closed, "POST /a", "unlisted");
@@ -252,7 +265,11 @@ fn unmatched_requests_are_denied_unless_the_operator_wrote_otherwise() {
     check(&open, "get /a", "ambiguous unmatched / GET /a");
     check(&open, "GET /C/", "ambiguous unmatched / /c");
     // An origin that ignores Host would serve the priced path under any name.
-    check(&open, "GET other.example/b", "ambiguous unmatched / api.example.com/b");
+    check(
+        &open,
+        "GET other.example/b",
+        "ambiguous unmatched / api.example.com/b",
+    );
     check(&open, "GET other.example/x", "free unmatched");
 }
 
@@ -279,13 +296,22 @@ fn routes_carry_what_the_rule_says() {
         panic!("not priced");
     };
     assert_eq!(&*route.upstream, "api");
-    assert_eq!((&*route.description, &*route.mime_type), ("a thing", "application/json"));
-    assert_eq!((route.request_body_bytes_max, route.kept_response_bytes_max), (20, 30));
+    assert_eq!(
+        (&*route.description, &*route.mime_type),
+        ("a thing", "application/json")
+    );
+    assert_eq!(
+        (route.request_body_bytes_max, route.kept_response_bytes_max),
+        (20, 30)
+    );
     assert_eq!(route.price.quote().offers[0].amount.units(), 1_000);
     let Access::Free(route) = table.access(&line("/f")) else {
         panic!("not free");
     };
-    assert_eq!((&*route.upstream, route.request_body_bytes_max), ("api", 10));
+    assert_eq!(
+        (&*route.upstream, route.request_body_bytes_max),
+        ("api", 10)
+    );
 }
 
 #[test]
@@ -303,7 +329,10 @@ fn ten_thousand_rules_are_each_found() {
     let mut list = Vec::new();
     for i in 0..2_500 {
         list.push((format!("/svc{i}/items/{{id}}"), priced(1)));
-        list.push((format!("GET,PUT /svc{i}/items/{{id}}/parts/{{part}}"), priced(2)));
+        list.push((
+            format!("GET,PUT /svc{i}/items/{{id}}/parts/{{part}}"),
+            priced(2),
+        ));
         list.push((format!("/svc{i}/{{*rest}}"), Free));
         list.push((format!("h{i}.example.com/{{*rest}}"), priced(3)));
     }
@@ -315,12 +344,18 @@ fn ten_thousand_rules_are_each_found() {
     let start = Instant::now();
     for i in 0..2_500 {
         for (request, rule) in [
-            (format!("POST /svc{i}/items/7"), format!("priced /svc{i}/items/{{id}}")),
+            (
+                format!("POST /svc{i}/items/7"),
+                format!("priced /svc{i}/items/{{id}}"),
+            ),
             (
                 format!("PUT /svc{i}/items/7/parts/8"),
                 format!("priced GET,PUT /svc{i}/items/{{id}}/parts/{{part}}"),
             ),
-            (format!("DELETE /svc{i}/items/7/parts/8"), format!("free /svc{i}/{{*rest}}")),
+            (
+                format!("DELETE /svc{i}/items/7/parts/8"),
+                format!("free /svc{i}/{{*rest}}"),
+            ),
             (
                 format!("GET h{i}.example.com/svc1/items/7"),
                 format!("priced h{i}.example.com/{{*rest}}"),
@@ -329,7 +364,10 @@ fn ten_thousand_rules_are_each_found() {
             check(&table, &request, &rule);
         }
     }
-    eprintln!("built in {built:?}, 10,000 lookups in {:?}", start.elapsed());
+    eprintln!(
+        "built in {built:?}, 10,000 lookups in {:?}",
+        start.elapsed()
+    );
 }
 
 /// The precedence as a specification: every rule is tried, the best is kept.
@@ -337,20 +375,20 @@ fn governing_by_scan(table: &RouteTable, request: &RequestLine<'_>) -> Option<Ar
     let method = governed_as(request.method);
     let score = |rule: &Rule| {
         let host = match &rule.host {
-            HostPattern::Any => 0,
-            HostPattern::Exact(name) => usize::from(name == request.host) * 1_000,
-            HostPattern::Wildcard(suffix) => {
-                usize::from(request.host.ends_with(&format!(".{suffix}"))) * suffix.len()
+            HostPattern::Any => (0, 0),
+            HostPattern::Exact(name) if name == request.host => (2, 0),
+            HostPattern::Wildcard(suffix) if request.host.ends_with(&format!(".{suffix}")) => {
+                (1, suffix.len())
             }
+            HostPattern::Exact(_) | HostPattern::Wildcard(_) => return None,
         };
-        let host_matches = host > 0 || rule.host == HostPattern::Any;
         let named = match &rule.methods {
             Methods::Any => false,
             Methods::Named(names) if names.iter().any(|m| m == method) => true,
             Methods::Named(_) => return None,
         };
         let (kinds, standing) = scan_path(rule, request.path)?;
-        host_matches.then_some((host, kinds, standing, named))
+        Some((host, kinds, standing, named))
     };
     table
         .rules()
@@ -392,7 +430,11 @@ fn rule_text() -> impl Strategy<Value = String> {
                 .enumerate()
                 .map(|(i, s)| format!("/{}", s.replace("{}", &format!("{{p{i}}}"))))
                 .collect();
-            path.push_str(if path.is_empty() && end.is_empty() { "/" } else { end });
+            path.push_str(if path.is_empty() && end.is_empty() {
+                "/"
+            } else {
+                end
+            });
             format!("{method}{host}{path}")
         },
     )
@@ -402,7 +444,11 @@ fn path_text() -> impl Strategy<Value = String> {
     let segment = prop::sample::select(vec!["a", "ab", "A", "b", "c"]);
     (prop::collection::vec(segment, 0..5), any::<bool>()).prop_map(|(segments, slash)| {
         let path: String = segments.iter().map(|s| format!("/{s}")).collect();
-        if slash || path.is_empty() { format!("{path}/") } else { path }
+        if slash || path.is_empty() {
+            format!("{path}/")
+        } else {
+            path
+        }
     })
 }
 
@@ -466,6 +512,36 @@ proptest! {
         for path in &asked {
             let request = format!("GET h.x{path}");
             prop_assert_eq!(ask(&quick, &request), ask(&thorough, &request), "{:?}", texts);
+        }
+    }
+
+    #[test]
+    fn no_lenient_spelling_of_a_priced_path_is_free(
+        texts in prop::collection::vec(rule_text(), 1..8),
+        asked in prop::collection::vec(path_text(), 16),
+        change in 0..4_u8,
+    ) {
+        let mut list: Vec<(&str, RuleAccess)> = vec![("/{*all}", Free)];
+        for text in &texts {
+            list.push((text, priced(1)));
+            if RouteTable::build(&settings(rules(&list)), &SupportedBook::new()).is_err() {
+                list.pop();
+            }
+        }
+        let table = table(&list);
+        for path in &asked {
+            let priced = ask(&table, &format!("GET h.x{path}")).starts_with("priced");
+            if path == "/" || !priced {
+                continue;
+            }
+            let variant = match change {
+                0 => path.to_uppercase(),
+                1 => path.replace('A', "a"),
+                2 => path.strip_suffix('/').map_or(format!("{path}/"), str::to_owned),
+                _ => format!("{}.", path.trim_end_matches('/')),
+            };
+            let got = ask(&table, &format!("GET h.x{variant}"));
+            prop_assert!(!got.starts_with("free"), "{} is priced, {} is {} in {:?}", path, variant, got, texts);
         }
     }
 }
