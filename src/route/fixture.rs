@@ -169,8 +169,8 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
 
 /// Rules by name from `(what it matches, what it grants)`; the name is the text of the match.
 pub(crate) fn rules(list: &[(&str, RuleAccess)]) -> Vec<RuleSettings> {
-    list.iter()
-        .enumerate()
-        .map(|(i, (matches, access))| rule(matches, i + 1, matches, access.clone()))
+    (1..)
+        .zip(list)
+        .map(|(line, (matches, access))| rule(matches, line, matches, access.clone()))
         .collect()
 }
