@@ -173,14 +173,16 @@ fn events(count: u64, ms: u64) -> Response {
         .unwrap()
 }
 
-/// Promises 1000 bytes, sends 10 and breaks off.
+/// Promises 1000 bytes, sends 10, and breaks off a moment later.
 fn dies() -> Response {
-    let chunks = stream::iter([
-        Ok(Bytes::from_static(b"0123456789")),
-        Err(std::io::Error::other("the origin died")),
-    ]);
-    Response::builder()
-        .header("content-length", "1000")
-        .body(Body::from_stream(chunks))
-        .unwrap()
+    let chunks = stream::unfold(0, |n| async move {
+        match n {
+            0 => Some((Ok(Bytes::from_static(b"0123456789")), 1)),
+            _ => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((Err(std::io::Error::other("the origin died")), 2))
+            }
+        }
+    });
+    Response::builder().header("content-length", "1000").body(Body::from_stream(chunks)).unwrap()
 }
