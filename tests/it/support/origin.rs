@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use futures_util::stream;
 
@@ -18,6 +18,8 @@ pub struct Seen {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// The wall's end of the connection.
+    pub peer: SocketAddr,
 }
 
 impl Seen {
@@ -41,7 +43,14 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let app = Router::new().fallback(handle).with_state(Arc::clone(&seen));
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        tokio::spawn(async move {
+            axum::serve(
+                listener,
+                app.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .await
+            .unwrap()
+        });
         Self { address, seen }
     }
 
@@ -65,7 +74,11 @@ impl Origin {
     }
 }
 
-async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> Response {
+async fn handle(
+    State(seen): State<Arc<Mutex<Vec<Seen>>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let target = head
         .uri
@@ -98,6 +111,7 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             })
             .collect(),
         body: body.clone(),
+        peer,
     });
     let nth = seen.lock().unwrap().len();
     let last = head.uri.path().rsplit('/').next().unwrap_or_default();
@@ -184,5 +198,8 @@ fn dies() -> Response {
             }
         }
     });
-    Response::builder().header("content-length", "1000").body(Body::from_stream(chunks)).unwrap()
+    Response::builder()
+        .header("content-length", "1000")
+        .body(Body::from_stream(chunks))
+        .unwrap()
 }
