@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::chain::{Payer, PaymentKey};
 use crate::gate::in_flight::Slot;
 use crate::gate::settler::{Order, Settler};
-use crate::gate::{PaymentRefusal, Refusal};
+use crate::gate::{PaymentRefusal, Refusal, UpstreamFailure};
 use crate::kept::KeptResponse;
 use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
 use crate::proof::{Proof, VerifiedProof};
@@ -166,6 +166,18 @@ impl Paid {
         Refusal::Payment {
             why,
             purchase: self.purchase.clone(),
+        }
+    }
+
+    /// What the client is told when the upstream failed: uncharged, or owed what it paid in advance.
+    #[must_use]
+    pub fn failed(&self, failure: UpstreamFailure) -> Refusal {
+        match self.receipt() {
+            None => Refusal::Upstream(failure),
+            Some(receipt) => {
+                let receipt = Box::new(receipt.clone());
+                self.refused(PaymentRefusal::Undelivered { failure, receipt })
+            }
         }
     }
 

@@ -130,6 +130,14 @@ pub enum PaymentRefusal {
         /// The receipt.
         receipt: Option<Box<SettlementResponse>>,
     },
+    /// Paid in advance, and then the upstream failed: the response is owed.
+    #[error("paid, but the upstream failed: {failure}")]
+    Undelivered {
+        /// How it failed.
+        failure: UpstreamFailure,
+        /// The receipt.
+        receipt: Box<SettlementResponse>,
+    },
     /// The upstream answered in a way that must not be sold; nothing was charged.
     #[error("the upstream answered {0}, which is not sold")]
     NotSold(u16),
