@@ -1,7 +1,7 @@
 //! pingora's `ProxyHttp`: translates a session, decides nothing.
 //!
 //! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
-//! version or framing. Later phases read [`RequestCtx`]; without an admission there is no peer.
+//! version or framing. Later phases read `RequestCtx`; without an admission there is no peer.
 
 mod body;
 mod context;
