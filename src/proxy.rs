@@ -126,6 +126,7 @@ impl ProxyHttp for Wall {
             }
         }
         ctx.forwarded = Some(Instant::now());
+        ctx.body.restart();
         let peer = ctx.upstream.as_ref().and_then(|upstream| upstream.peer());
         peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up())
     }
