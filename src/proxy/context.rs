@@ -189,3 +189,30 @@ pub(super) enum Substitute {
     /// Ours was written; the rest of the upstream's is swallowed.
     Written,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_sent_again_is_counted_and_digested_once() {
+        let mut meter = BodyMeter::new(5, true);
+        assert!(meter.push(Some(&Bytes::from_static(b"hel")), false));
+        meter.restart();
+        assert!(meter.push(Some(&Bytes::from_static(b"hel")), false));
+        assert!(meter.push(Some(&Bytes::from_static(b"lo")), true));
+        assert_eq!(meter.digest(), Some(digest_of(b"hello")));
+        assert!(!meter.push(Some(&Bytes::from_static(b"!")), false), "over the limit");
+    }
+
+    #[test]
+    fn no_body_has_the_digest_of_nothing_and_a_free_one_has_none() {
+        let mut meter = BodyMeter::new(5, true);
+        assert!(meter.push(None, true));
+        meter.restart();
+        assert_eq!(meter.digest(), Some(digest_of(b"")));
+        let mut free = BodyMeter::new(5, false);
+        assert!(free.push(Some(&Bytes::from_static(b"x")), true));
+        assert_eq!(free.digest(), None);
+    }
+}
