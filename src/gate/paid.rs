@@ -73,6 +73,8 @@ pub enum Release {
 pub struct Ending {
     /// A complete response was written to the client.
     pub delivered: bool,
+    /// The client went away before that.
+    pub client_left: bool,
     /// The complete response, when it was small enough to be kept.
     pub response: Option<KeptResponse>,
 }
@@ -133,7 +135,11 @@ impl Paid {
         (fingerprint, payer, claim, stage): (Fingerprint, Payer, ClaimId, Stage),
         slot: Slot,
     ) -> Self {
+        let offer = proof.offer();
         let order = Order {
+            rule: purchase.route.rule.clone(),
+            accept: offer.accept.clone(),
+            amount: offer.amount,
             claim,
             request: proof.request().clone(),
             facilitators: proof.offer().facilitators.clone(),
@@ -297,8 +303,14 @@ impl Paid {
         if let Stage::Settled { claim, .. } = self.stage
             && complete
         {
-            self.settler.record_delivered(claim);
+            let slot = self.slot.take();
+            let delivered = self.settler.record_delivered(claim);
             self.stage = Stage::Closed;
+            // A copy that waits must not find the payment owed when it is delivered.
+            self.settler.follow_up(async move {
+                delivered.await;
+                drop(slot);
+            });
         }
     }
 }

@@ -163,12 +163,14 @@ pub(super) struct Recording {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) recorder: Recorder,
+    /// Whether the upstream's body ended as it should: a part must not pass for a whole.
+    pub(super) complete: bool,
 }
 
 impl Recording {
-    /// The response, when it was small enough.
+    /// The response, when it is whole and was small enough.
     pub(super) fn finish(self, request_body: BodyDigest) -> Option<KeptResponse> {
-        let body = self.recorder.finish()?;
+        let body = self.recorder.finish().filter(|_| self.complete)?;
         Some(KeptResponse {
             status: self.status,
             headers: self.headers,
@@ -202,7 +204,10 @@ mod tests {
         assert!(meter.push(Some(&Bytes::from_static(b"hel")), false));
         assert!(meter.push(Some(&Bytes::from_static(b"lo")), true));
         assert_eq!(meter.digest(), Some(digest_of(b"hello")));
-        assert!(!meter.push(Some(&Bytes::from_static(b"!")), false), "over the limit");
+        assert!(
+            !meter.push(Some(&Bytes::from_static(b"!")), false),
+            "over the limit"
+        );
     }
 
     #[test]
