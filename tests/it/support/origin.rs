@@ -128,6 +128,7 @@ async fn handle(
             usize::try_from(number("bytes", 1 << 20))
                 .unwrap()
         ])),
+        "parts" => parts(),
         "dies" => dies(),
         "leaky" => Response::builder()
             .header("PAYMENT-RESPONSE", "forged")
@@ -202,4 +203,18 @@ fn dies() -> Response {
         .header("content-length", "1000")
         .body(Body::from_stream(chunks))
         .unwrap()
+}
+
+/// Ten pieces of ten kilobytes, chunked, a moment apart.
+fn parts() -> Response {
+    let chunks = stream::unfold(0, |n| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        (n < 10).then(|| {
+            (
+                Ok::<_, std::io::Error>(Bytes::from(vec![b'p'; 10_000])),
+                n + 1,
+            )
+        })
+    });
+    Response::new(Body::from_stream(chunks))
 }
