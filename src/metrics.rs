@@ -34,7 +34,7 @@ static SECONDS: Lazy<HistogramVec> = Lazy::new(|| {
 static PAYMENTS: Lazy<IntCounterVec> = Lazy::new(|| {
     counter(
         "farewall_paid_requests_total",
-        "Requests answered against a settled payment.",
+        "Requests for which a payment was settled.",
         &["rule", "accept"],
     )
 });
@@ -88,7 +88,7 @@ pub fn request(rule: &str, outcome: &str, elapsed: Duration) {
         .observe(elapsed.as_secs_f64());
 }
 
-/// A request was answered against a settled payment.
+/// A payment was settled for a request.
 pub fn paid(rule: &str, offer: &Offer) {
     PAYMENTS.with_label_values(&[rule, &offer.accept]).inc();
     if let Ok(units) = i64::try_from(offer.amount.units())

@@ -231,9 +231,16 @@ impl ProxyHttp for Wall {
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
         let refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
-        if let Stage::Paid(paid) = &mut ctx.stage {
-            self.gate.give_back(paid, "upstream_failed").await;
-        }
+        let refusal = match (&mut ctx.stage, refusal) {
+            (Stage::Paid(paid), refusal) => {
+                self.gate.give_back(paid, "upstream_failed").await;
+                match refusal {
+                    Refusal::Upstream(failure) => paid.upstream_failed(failure),
+                    other => other,
+                }
+            }
+            (Stage::New | Stage::Free | Stage::Answered, refusal) => refusal,
+        };
         let begun = session
             .response_written()
             .is_some_and(|r| !r.status.is_informational());
@@ -270,7 +277,7 @@ impl ProxyHttp for Wall {
                 .and_then(|(r, body)| r.finish(body));
             let substituted = !matches!(ctx.substitute, Substitute::None);
             let delivered = error.is_none() && (200..400).contains(&status) && !substituted;
-            if paid.receipt().is_some() {
+            if paid.is_charged_now() {
                 metrics::paid(&paid.purchase().route.rule, paid.offer());
             }
             self.gate.finish(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::chain::{Payer, PaymentKey};
 use crate::gate::in_flight::Slot;
 use crate::gate::settler::{Order, Settler};
-use crate::gate::{PaymentRefusal, Refusal};
+use crate::gate::{PaymentRefusal, Refusal, UpstreamFailure};
 use crate::kept::KeptResponse;
 use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
 use crate::proof::{Proof, VerifiedProof};
@@ -40,6 +40,7 @@ pub struct Paid {
     fingerprint: Fingerprint,
     stage: Stage,
     good_response: bool,
+    charged_now: bool,
     order: Order,
     slot: Option<Slot>,
 }
@@ -149,6 +150,7 @@ impl Paid {
             fingerprint,
             stage,
             good_response: false,
+            charged_now: false,
             order,
             slot: Some(slot),
         }
@@ -167,6 +169,24 @@ impl Paid {
             why,
             purchase: self.purchase.clone(),
         }
+    }
+
+    /// What a failed upstream means for this purchase: once it is paid, the response is owed.
+    #[must_use]
+    pub fn upstream_failed(&self, failure: UpstreamFailure) -> Refusal {
+        match &self.stage {
+            Stage::Settled { receipt, .. } => self.refused(PaymentRefusal::Owed {
+                failure,
+                receipt: receipt.clone(),
+            }),
+            Stage::Claimed(_) | Stage::Unknown | Stage::Closed => Refusal::Upstream(failure),
+        }
+    }
+
+    /// Whether this exchange moved the money; the collection of a debt does not.
+    #[must_use]
+    pub const fn is_charged_now(&self) -> bool {
+        self.charged_now
     }
 
     /// The way of paying that the client chose.
@@ -221,6 +241,7 @@ impl Paid {
                     claim,
                     receipt: Some(Box::new(settled.receipt)),
                 };
+                self.charged_now = true;
                 self.slot.iter().for_each(Slot::mark_sold);
                 Ok(())
             }
@@ -246,10 +267,20 @@ impl Paid {
             };
             self.give_back(reason).await;
             // Paid in advance, or a debt: the receipt goes along and the debt stays.
-            return match self.receipt() {
+            return match &self.stage {
+                Stage::Settled { receipt, .. } if unasked => Err(PaymentRefusal::Owed {
+                    failure: UpstreamFailure::Broken,
+                    receipt: receipt.clone(),
+                }),
+                Stage::Settled {
+                    receipt: Some(receipt),
+                    ..
+                } => Ok(Release::Charged(Some(receipt.clone()))),
                 _ if unasked => Err(PaymentRefusal::NotSold(status)),
-                None => Ok(Release::Uncharged),
-                Some(receipt) => Ok(Release::Charged(Some(Box::new(receipt.clone())))),
+                Stage::Settled { receipt: None, .. }
+                | Stage::Claimed(_)
+                | Stage::Unknown
+                | Stage::Closed => Ok(Release::Uncharged),
             };
         }
         self.good_response = true;

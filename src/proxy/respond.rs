@@ -79,7 +79,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
         Refusal::Internal(_) => plain(
             500,
             "internal_error",
-            "This is our fault; nothing was charged.",
+            "This is our fault. If you paid, repeat the request with the same payment; do not pay again.",
         ),
     }
 }
@@ -144,6 +144,22 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
             "upstream_failed",
             "The service gave a partial answer; nothing was charged.",
         ),
+        PaymentRefusal::Owed { failure, receipt } => {
+            let status = match failure {
+                UpstreamFailure::Timeout => 504,
+                UpstreamFailure::Unreachable | UpstreamFailure::Broken => 502,
+            };
+            let mut answer = plain(
+                status,
+                "paid_response_owed",
+                "The payment was settled, but the service did not answer. \
+                 Repeat the request with the same payment; do not pay again.",
+            )?;
+            if let Some(receipt) = receipt {
+                set_receipt(&mut answer.head, receipt, purchase)?;
+            }
+            Ok(answer)
+        }
         PaymentRefusal::ResponseLost { receipt } => {
             let mut answer = plain(
                 409,
