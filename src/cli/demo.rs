@@ -32,7 +32,7 @@ pub struct Args {
     /// Exit after the walk
     #[arg(long)]
     once: bool,
-    /// Port of the wall; the origin and the facilitator take the next two. Free ones when taken
+    /// Port of the wall; the origin and the facilitator take the next two. Free ones when taken, or for 0
     #[arg(long, default_value_t = 8402)]
     port: u16,
 }
@@ -67,8 +67,15 @@ impl Demo {
         super::run::start_log("warn,farewall=error");
         let runtime = Runtime::new()?;
         let wall = runtime.block_on(listen(port))?.local_addr()?;
-        let origin = runtime.block_on(listen(port.saturating_add(1)))?;
-        let facilitator = runtime.block_on(listen(port.saturating_add(2)))?;
+        let beside = |offset| {
+            if port == 0 {
+                0
+            } else {
+                port.saturating_add(offset)
+            }
+        };
+        let origin = runtime.block_on(listen(beside(1)))?;
+        let facilitator = runtime.block_on(listen(beside(2)))?;
         let settings = settings(dir, wall, origin.local_addr()?, facilitator.local_addr()?)?;
         let ledger = settings.ledger.path.clone();
         let sandbox = Sandbox::new(SandboxOptions::default());
