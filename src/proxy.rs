@@ -36,7 +36,8 @@ use crate::x402::header;
 
 pub use crate::proxy::respond::Seller;
 
-/// The proxy in front of the upstreams.
+/// The proxy in front of the upstreams. Clones are one wall: each kind of listener has its own.
+#[derive(Clone)]
 pub struct Wall {
     /// Decides.
     pub gate: Arc<Gate>,
@@ -68,6 +69,12 @@ impl ProxyHttp for Wall {
 
     // No compression module: bytes pass as the origin made them.
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
+        // Each pipelined request is read only after the answer before it, and passes the same gate.
+        session.as_downstream_mut().set_pipelining_enabled(true);
+        Ok(())
+    }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());

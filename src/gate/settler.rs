@@ -188,8 +188,10 @@ impl Settler {
             };
             tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
                 "settled, but the ledger did not take it");
-            let hopeless =
-                matches!(error, LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_));
+            let hopeless = matches!(
+                error,
+                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
+            );
             if hopeless || pause > RECORD_PAUSE_MAX {
                 return Err(PaymentRefusal::OutcomeUnknown);
             }

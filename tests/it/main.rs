@@ -20,4 +20,5 @@ mod protocols;
 mod replay;
 mod settlement;
 mod streaming;
+mod upstreams;
 mod variants;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use futures_util::stream;
 
@@ -18,6 +18,8 @@ pub struct Seen {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// The wall's end of the connection.
+    pub peer: SocketAddr,
 }
 
 impl Seen {
@@ -41,7 +43,14 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let app = Router::new().fallback(handle).with_state(Arc::clone(&seen));
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        tokio::spawn(async move {
+            axum::serve(
+                listener,
+                app.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .await
+            .unwrap()
+        });
         Self { address, seen }
     }
 
@@ -65,7 +74,11 @@ impl Origin {
     }
 }
 
-async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> Response {
+async fn handle(
+    State(seen): State<Arc<Mutex<Vec<Seen>>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let target = head
         .uri
@@ -98,6 +111,7 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             })
             .collect(),
         body: body.clone(),
+        peer,
     });
     let nth = seen.lock().unwrap().len();
     let last = head.uri.path().rsplit('/').next().unwrap_or_default();
@@ -173,12 +187,17 @@ fn events(count: u64, ms: u64) -> Response {
         .unwrap()
 }
 
-/// Promises 1000 bytes, sends 10 and breaks off.
+/// Promises 1000 bytes, sends 10, and breaks off a moment later.
 fn dies() -> Response {
-    let chunks = stream::iter([
-        Ok(Bytes::from_static(b"0123456789")),
-        Err(std::io::Error::other("the origin died")),
-    ]);
+    let chunks = stream::unfold(0, |n| async move {
+        match n {
+            0 => Some((Ok(Bytes::from_static(b"0123456789")), 1)),
+            _ => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((Err(std::io::Error::other("the origin died")), 2))
+            }
+        }
+    });
     Response::builder()
         .header("content-length", "1000")
         .body(Body::from_stream(chunks))
