@@ -64,7 +64,7 @@ pub enum Admission {
     /// To the upstream: paid, or about to be.
     Paid(Box<Paid>),
     /// Not to the upstream: this payment has bought a response already, and it is still here.
-    Replay(Replay),
+    Replay(Box<Replay>),
 }
 
 /// A kept response for the payment that bought it.
@@ -76,7 +76,7 @@ pub struct Replay {
     pub receipt: Option<SettlementResponse>,
     /// What is bought.
     pub purchase: Purchase,
-    record: Box<Record>,
+    record: Record,
     _slot: Slot,
 }
 
@@ -309,13 +309,15 @@ impl Gate {
             .and_then(|text| serde_json::from_str(text).ok());
         let kept = self.kept.get(record.claim.payment, presented_for);
         match (record.state, kept) {
-            (State::Settled | State::Delivered, Some(kept)) => Ok(Admission::Replay(Replay {
-                kept,
-                receipt,
-                purchase: purchase.clone(),
-                record: Box::new(record),
-                _slot: slot,
-            })),
+            (State::Settled | State::Delivered, Some(kept)) => {
+                Ok(Admission::Replay(Box::new(Replay {
+                    kept,
+                    receipt,
+                    purchase: purchase.clone(),
+                    record,
+                    _slot: slot,
+                })))
+            }
             (State::Settled, None) if is_repeatable(ask) => Ok(Admission::Paid(Box::new(
                 Paid::owed(&self.settler, purchase, proof, &record, receipt, slot),
             ))),

@@ -113,7 +113,7 @@ impl ProxyHttp for Wall {
                 session.as_downstream_mut().set_ignore_info_resp(true);
                 Ok(false)
             }
-            Ok(Admission::Replay(replay)) => self.replay(session, ctx, replay).await,
+            Ok(Admission::Replay(replay)) => self.replay(session, ctx, &replay).await,
             Err(refusal) => self.refuse(session, ctx, &refusal).await.map(|()| true),
         }
     }
@@ -237,17 +237,13 @@ impl ProxyHttp for Wall {
         error: &Error,
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
-        let refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
-        let refusal = match (&mut ctx.stage, refusal) {
-            (Stage::Paid(paid), refusal) => {
-                self.gate.give_back(paid, "upstream_failed").await;
-                match refusal {
-                    Refusal::Upstream(failure) => paid.upstream_failed(failure),
-                    other => other,
-                }
+        let mut refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
+        if let Stage::Paid(paid) = &mut ctx.stage {
+            self.gate.give_back(paid, "upstream_failed").await;
+            if let Refusal::Upstream(failure) = refusal {
+                refusal = paid.failed(failure);
             }
-            (Stage::New | Stage::Free | Stage::Answered, refusal) => refusal,
-        };
+        }
         let begun = session
             .response_written()
             .is_some_and(|r| !r.status.is_informational());
@@ -521,7 +517,7 @@ impl Wall {
         &self,
         session: &mut Session,
         ctx: &mut RequestCtx,
-        replay: Replay,
+        replay: &Replay,
     ) -> Result<bool> {
         ctx.stage = Stage::Answered;
         ctx.rule = Some(replay.purchase.route.rule.clone());
@@ -559,7 +555,7 @@ impl Wall {
         let written = self
             .write(session, ctx, head, replay.kept.body.clone())
             .await;
-        self.gate.finish_replay(&replay, written.is_ok());
+        self.gate.finish_replay(replay, written.is_ok());
         written.map(|()| true)
     }
 

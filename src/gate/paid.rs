@@ -171,15 +171,15 @@ impl Paid {
         }
     }
 
-    /// What a failed upstream means for this purchase: once it is paid, the response is owed.
+    /// What the client is told when the upstream failed: uncharged, or owed what it paid in advance.
     #[must_use]
-    pub fn upstream_failed(&self, failure: UpstreamFailure) -> Refusal {
-        match &self.stage {
-            Stage::Settled { receipt, .. } => self.refused(PaymentRefusal::Owed {
-                failure,
-                receipt: receipt.clone(),
-            }),
-            Stage::Claimed(_) | Stage::Unknown | Stage::Closed => Refusal::Upstream(failure),
+    pub fn failed(&self, failure: UpstreamFailure) -> Refusal {
+        match self.receipt() {
+            None => Refusal::Upstream(failure),
+            Some(receipt) => {
+                let receipt = Box::new(receipt.clone());
+                self.refused(PaymentRefusal::Undelivered { failure, receipt })
+            }
         }
     }
 
@@ -267,20 +267,14 @@ impl Paid {
             };
             self.give_back(reason).await;
             // Paid in advance, or a debt: the receipt goes along and the debt stays.
-            return match &self.stage {
-                Stage::Settled { receipt, .. } if unasked => Err(PaymentRefusal::Owed {
+            return match self.receipt().cloned().map(Box::new) {
+                Some(receipt) if unasked => Err(PaymentRefusal::Undelivered {
                     failure: UpstreamFailure::Broken,
-                    receipt: receipt.clone(),
+                    receipt,
                 }),
-                Stage::Settled {
-                    receipt: Some(receipt),
-                    ..
-                } => Ok(Release::Charged(Some(receipt.clone()))),
-                _ if unasked => Err(PaymentRefusal::NotSold(status)),
-                Stage::Settled { receipt: None, .. }
-                | Stage::Claimed(_)
-                | Stage::Unknown
-                | Stage::Closed => Ok(Release::Uncharged),
+                Some(receipt) => Ok(Release::Charged(Some(receipt))),
+                None if unasked => Err(PaymentRefusal::NotSold(status)),
+                None => Ok(Release::Uncharged),
             };
         }
         self.good_response = true;

@@ -130,13 +130,13 @@ pub enum PaymentRefusal {
         /// The receipt.
         receipt: Option<Box<SettlementResponse>>,
     },
-    /// Paid already (in advance, or earlier), and now the upstream failed: the response stays owed.
+    /// Paid in advance, and then the upstream failed: the response is owed.
     #[error("paid, but the upstream failed: {failure}")]
-    Owed {
+    Undelivered {
         /// How it failed.
         failure: UpstreamFailure,
         /// The receipt.
-        receipt: Option<Box<SettlementResponse>>,
+        receipt: Box<SettlementResponse>,
     },
     /// The upstream answered in a way that must not be sold; nothing was charged.
     #[error("the upstream answered {0}, which is not sold")]

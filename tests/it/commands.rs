@@ -503,7 +503,10 @@ async fn the_ledger_is_listed_shown_and_exported() {
     }
     contains(&ledger(&["owed"], 0), &["Owed:", "Unknown:"]);
     let owed = ledger(&["owed", "--format", "json"], 0);
-    assert_eq!(serde_json::from_str::<Value>(&owed).unwrap(), Value::Array(Vec::new()));
+    assert_eq!(
+        serde_json::from_str::<Value>(&owed).unwrap(),
+        Value::Array(Vec::new())
+    );
     ledger(&["list", "--state", "stolen"], 2);
     run(&["ledger", "list", "--ledger", "/no/such/ledger.db"], 4);
 }

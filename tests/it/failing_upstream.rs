@@ -187,3 +187,17 @@ async fn a_buyer_who_hangs_up_does_not_cancel_the_settlement_and_can_collect() {
     assert_eq!(wall.sandbox.stats().settle_calls, 1);
     eventually("delivered", || wall.states() == ["delivered"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settle_before_and_a_dead_origin_say_that_the_response_is_owed() {
+    let rules = "[upstream.gone]\nurl = \"http://127.0.0.1:9\"\n\
+                 [[rule]]\nname = \"gone\"\npath = \"/gone\"\nprice = \"$0.003\"\nsettle = \"before\"\nupstream = \"gone\"\n";
+    let wall = Setup::rules(rules).start().await;
+    let answer = wall.pay("/gone", &Signer::new().proof(&offer(3000))).await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (502, "paid_response_owed")
+    );
+    assert_eq!(answer.receipt()["success"], true);
+    assert_eq!(wall.states(), ["settled"]);
+}
