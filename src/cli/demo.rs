@@ -121,7 +121,7 @@ impl Demo {
             "\nIt stays up until you press Ctrl-C. Try, in another terminal:\n
   curl -i http://{wall}/health              free
   curl -i http://{wall}/quote               402, with the challenge in PAYMENT-REQUIRED
-  curl -si http://{wall}/quote | sed -n 's/^payment-required: //Ip' | base64 -d
+  curl -si http://{wall}/quote | sed -n 's/^payment-required: //Ip' | tr -d '\\r' | base64 -d
   openssl rand -hex 32 > /tmp/buyer.key && chmod 600 /tmp/buyer.key
   farewall pay http://{wall}/quote --key-file /tmp/buyer.key --max-price '$0.01'
   farewall pay http://{wall}/events --key-file /tmp/buyer.key --max-price '$0.01'
