@@ -152,6 +152,7 @@ impl App {
             seller: Seller {
                 public_origin: settings.server.public_origin.clone(),
                 service_name: settings.server.service_name.clone(),
+                allowance_as_402: settings.server.permit2_allowance_as_402,
             },
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),

@@ -1,7 +1,7 @@
 //! pingora's `ProxyHttp`: translates a session, decides nothing.
 //!
 //! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
-//! version or framing. Later phases read [`RequestCtx`]; without an admission there is no peer.
+//! version or framing. Later phases read `RequestCtx`; without an admission there is no peer.
 
 mod body;
 mod context;
@@ -126,6 +126,7 @@ impl ProxyHttp for Wall {
             }
         }
         ctx.forwarded = Some(Instant::now());
+        ctx.body.restart();
         let peer = ctx.upstream.as_ref().and_then(|upstream| upstream.peer());
         peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up())
     }

@@ -59,6 +59,9 @@ pub struct ServerSettings {
     pub admin: Option<SocketAddr>,
     /// `ca_file`: PEM bundle to verify upstreams and facilitators with; default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// `permit2_allowance_as_402`: answer 402 instead of 412 when the buyer must approve Permit2
+    /// first; default false. The official fetch client reacts to 402 only.
+    pub permit2_allowance_as_402: bool,
 }
 
 /// One address range in CIDR notation.

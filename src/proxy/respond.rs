@@ -24,6 +24,8 @@ pub struct Seller {
     pub public_origin: Arc<str>,
     /// 1 to 32 printable ASCII characters.
     pub service_name: Option<Arc<str>>,
+    /// Whether a missing Permit2 allowance is 402 instead of 412.
+    pub allowance_as_402: bool,
 }
 
 /// An answer of the wall's own.
@@ -93,7 +95,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
         PaymentRefusal::Invalid(reason) if *reason == ALLOWANCE_REQUIRED => {
             // The buyer must approve Permit2 first; signing another proof would not help.
             challenged(
-                412,
+                if seller.allowance_as_402 { 402 } else { 412 },
                 "allowance_required",
                 Some(reason.as_str()),
                 purchase,

@@ -30,6 +30,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             trusted_proxies: Vec::new(),
             admin: None,
             ca_file: None,
+            permit2_allowance_as_402: false,
         },
         listeners: Vec::new(),
         limits: Limits {

@@ -198,3 +198,27 @@ async fn verdicts_are_remembered_but_do_not_replace_a_claim() {
     assert_eq!(wall.sandbox.stats().verify_calls, 1, "remembered");
     assert_eq!(wall.states(), ["released", "released"], "claimed each time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permit2_allowance_is_412_or_402_as_configured() {
+    for (key, status) in [("", 412), ("permit2_allowance_as_402 = true", 402)] {
+        let wall = Setup {
+            server: key.to_owned(),
+            ..Setup::default()
+        }
+        .start()
+        .await;
+        let reason = "permit2_allowance_required".to_owned();
+        wall.sandbox.misbehave(at_verify(
+            Misdeed::RejectVerify {
+                reason: reason.clone(),
+            },
+            1,
+        ));
+        let answer = wall
+            .pay("/v1/quote", &Signer::new().proof(&offer(1000)))
+            .await;
+        assert_eq!((answer.status, answer.reason()), (status, reason));
+        assert_eq!(wall.origin.seen().len(), 0);
+    }
+}
