@@ -61,10 +61,10 @@ pub fn quote() -> Arc<Quote> {
         host: "api.example.com",
         path: "/v1/r0/7",
     };
-    match table(1).access(&request) {
-        Access::Priced(route) => route.price.quote(),
-        other => panic!("not priced: {other:?}"),
-    }
+    let Access::Priced(route) = table(1).access(&request) else {
+        panic!("not priced");
+    };
+    route.price.quote()
 }
 
 /// What the quote is for.
