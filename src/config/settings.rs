@@ -323,6 +323,8 @@ pub struct RuleSettings {
     pub path: String,
     /// `upstream`.
     pub upstream: Option<Arc<str>>,
+    /// `request_body_bytes_max`; default: that of `[limits]`.
+    pub request_body_bytes_max: u64,
     /// What the rule grants.
     pub access: RuleAccess,
 }
@@ -362,8 +364,6 @@ pub struct PricedRule {
     pub mime_type: String,
     /// `settle`: `"after"` (default) or `"before"`.
     pub settle: SettleWhen,
-    /// `request_body_bytes_max`.
-    pub request_body_bytes_max: u64,
     /// `kept_response_bytes_max`.
     pub kept_response_bytes_max: u64,
     /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.

@@ -264,10 +264,14 @@ impl Paid {
             };
             self.give_back(reason).await;
             // Paid in advance, or a debt: the receipt goes along and the debt stays.
-            return match self.receipt() {
-                _ if unasked => Err(PaymentRefusal::NotSold(status)),
+            return match self.receipt().cloned().map(Box::new) {
+                Some(receipt) if unasked => Err(PaymentRefusal::Undelivered {
+                    failure: UpstreamFailure::Broken,
+                    receipt,
+                }),
+                Some(receipt) => Ok(Release::Charged(Some(receipt))),
+                None if unasked => Err(PaymentRefusal::NotSold(status)),
                 None => Ok(Release::Uncharged),
-                Some(receipt) => Ok(Release::Charged(Some(Box::new(receipt.clone())))),
             };
         }
         self.good_response = true;

@@ -81,7 +81,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
         Refusal::Internal(_) => plain(
             500,
             "internal_error",
-            "This is our fault; nothing was charged.",
+            "This is our fault. If you paid, repeat the request with the same payment; do not pay again.",
         ),
     }
 }

@@ -93,7 +93,6 @@ async fn handle(
         .filter_map(|pair| pair.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
-    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
     let body = axum::body::to_bytes(body, 64 << 20)
         .await
         .unwrap_or_default();
@@ -115,6 +114,16 @@ async fn handle(
     });
     let nth = seen.lock().unwrap().len();
     let last = head.uri.path().rsplit('/').next().unwrap_or_default();
+    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
+    answer(last, &number, nth, body).await
+}
+
+async fn answer(
+    last: &str,
+    number: &(dyn Fn(&str, u64) -> u64 + Sync),
+    nth: usize,
+    body: Bytes,
+) -> Response {
     match last {
         "fail" => status(number("status", 500), "{\"error\":\"origin failed\"}"),
         "flaky" if nth <= usize::try_from(number("fail", 1)).unwrap() => status(503, "not yet"),
