@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http", &["config", "proxy"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
-    ("moka", &["proof::cache", "kept"]),
+    ("moka", &["proof::cache", "kept", "gate::abandoned"]),
     ("once_cell", &["metrics"]),
     ("parking_lot", &["ledger::sqlite", "gate", "sandbox"]),
     ("pingora", &["upstream", "proxy", "app"]),
