@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
-use crate::proof::check::check;
+use crate::proof::check::{InTime, LateProof, check_in_time};
 use crate::proof::parse::parse;
 use crate::proof::verify::{Verifier, VerifyError};
 use crate::proof::{Proof, ProofHeaders};
@@ -220,7 +220,10 @@ impl Gate {
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let checked = check(proof, now)?;
+        let checked = match check_in_time(proof, now)? {
+            InTime::Yes(checked) => checked,
+            InTime::Late(late) => return self.admit_late(ask, purchase, &late).await,
+        };
         let proof = checked.proof();
         let payment = proof.payment().key();
         let presented_for = fingerprint(ask, &route.rule, proof);
@@ -232,7 +235,9 @@ impl Gate {
             .await?
             .filter(|r| r.state.holds_payment())
         {
-            return self.collect(ask, purchase, proof, presented_for, record, slot);
+            return self
+                .collect(ask, purchase, proof, presented_for, record, slot)
+                .await;
         }
         let proof = {
             let _permit = self
@@ -257,7 +262,9 @@ impl Gate {
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
+                return self
+                    .collect(ask, purchase, proof.proof(), presented_for, *record, slot)
+                    .await;
             }
         };
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
@@ -265,6 +272,28 @@ impl Gate {
             paid.settle(None).await?;
         }
         Ok(Admission::Paid(Box::new(paid)))
+    }
+
+    /// An expired proof buys nothing any more, but what it has bought, or may turn out to have
+    /// bought, it still collects: the outcome of a settlement may be known later than that.
+    async fn admit_late(
+        &self,
+        ask: &Ask<'_>,
+        purchase: &Purchase,
+        late: &LateProof,
+    ) -> Result<Admission, PaymentRefusal> {
+        let proof = late.proof();
+        let payment = proof.payment().key();
+        let presented_for = fingerprint(ask, &purchase.route.rule, proof);
+        let slot = self.reserve(payment, presented_for).await?;
+        let record = self.ledger.find(payment).await?;
+        match record.filter(|r| r.state.holds_payment()) {
+            Some(record) => {
+                self.collect(ask, purchase, proof, presented_for, record, slot)
+                    .await
+            }
+            None => Err(PaymentRefusal::Proof(late.expired())),
+        }
     }
 
     /// Takes the payment in memory, so that copies of one proof cost one verification. A copy
@@ -291,7 +320,7 @@ impl Gate {
     }
 
     /// The payment is known: what does presenting it again give?
-    fn collect(
+    async fn collect(
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
@@ -301,6 +330,10 @@ impl Gate {
         slot: Slot,
     ) -> Result<Admission, PaymentRefusal> {
         if record.claim.fingerprint != presented_for {
+            return Err(PaymentRefusal::Spent);
+        }
+        // A debt that a person has settled otherwise is no debt any more.
+        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record

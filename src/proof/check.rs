@@ -34,12 +34,55 @@ impl CheckedProof {
     }
 }
 
+/// A proof that cannot be settled any more and is good in all else: it buys nothing, but tells who
+/// has bought something. Only [`check_in_time()`] makes one.
+#[derive(Debug)]
+pub struct LateProof {
+    proof: Proof,
+    transfer: Transfer,
+}
+
+impl LateProof {
+    /// The proof.
+    #[must_use]
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// Why it buys nothing.
+    #[must_use]
+    pub const fn expired(&self) -> ProofError {
+        ProofError::Expired(self.transfer)
+    }
+}
+
+/// A proof that holds, now or until it expired.
+#[derive(Debug)]
+pub enum InTime {
+    /// It can be settled.
+    Yes(CheckedProof),
+    /// It could.
+    Late(LateProof),
+}
+
 /// Judges `proof` at `now`. Opaque proofs pass: only their facilitator can read them.
 ///
 /// # Errors
 ///
 /// [`ProofError`]; all of them become 402.
 pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
+    match check_in_time(proof, now)? {
+        InTime::Yes(checked) => Ok(checked),
+        InTime::Late(late) => Err(late.expired()),
+    }
+}
+
+/// [`check()`], telling a proof that is only expired from all others.
+///
+/// # Errors
+///
+/// As [`check()`]. A proof that has expired and is wrong in another way is called expired.
+pub fn check_in_time(proof: Proof, now: UnixSeconds) -> Result<InTime, ProofError> {
     let extra = proof.offer.requirements.extra.as_ref();
     let named = |member: &str| {
         extra
@@ -50,8 +93,15 @@ pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError>
     if matches!(proof.terms, Terms::Eip3009 { .. }) && !(named("name") && named("version")) {
         return Err(ProofError::MissingDomain);
     }
-    judge(&proof.terms, proof.offer.amount, now)?;
-    Ok(CheckedProof(proof))
+    let price = proof.offer.amount;
+    let last = proof.valid_before.minus(SETTLE_MARGIN_S);
+    match judge(&proof.terms, price, now) {
+        Ok(()) => Ok(InTime::Yes(CheckedProof(proof))),
+        Err(ProofError::Expired(transfer)) if judge(&proof.terms, price, last).is_ok() => {
+            Ok(InTime::Late(LateProof { proof, transfer }))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether what was signed pays `price` under the terms it is held against.

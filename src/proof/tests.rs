@@ -431,6 +431,36 @@ fn presented(
     judged(&v2(header::encode(&payment).as_bytes()), &[requirements])
 }
 
+#[test]
+fn a_proof_that_is_only_expired_is_told_from_all_others() {
+    let key = SecretKey::from_byte_array([7; 32]).unwrap();
+    let requirements = group("valid", 12)[1]["requirements"].clone();
+    let good = signed_by(&key, &requirements, [1; 32]);
+    let mut forged = good.clone();
+    forged["authorization"]["nonce"] = json!(hex::encode_prefixed([2; 32]));
+    let judge = |payload: &Map<String, Value>, now: UnixSeconds| {
+        let payment = json!({"x402Version": 2, "payload": payload, "accepted": requirements});
+        let header = header::encode(&payment);
+        let quote = quote(&[&requirements]);
+        let proof = parse(&v2(header.as_bytes()), &quote, 16_384, now).unwrap();
+        check::check_in_time(proof, now)
+    };
+    let (last, late) = (NOW.plus(294), NOW.plus(295));
+    assert!(matches!(judge(&good, last), Ok(check::InTime::Yes(_))));
+    let Ok(check::InTime::Late(proof)) = judge(&good, late) else {
+        panic!("it was good once");
+    };
+    assert!(matches!(
+        proof.expired(),
+        ProofError::Expired(Transfer::Eip3009)
+    ));
+    assert!(matches!(judge(&forged, late), Err(ProofError::Expired(_))));
+    assert!(matches!(
+        judge(&forged, last),
+        Err(ProofError::Signature { .. })
+    ));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
