@@ -14,6 +14,7 @@ use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
@@ -51,6 +52,9 @@ pub enum StartError {
     /// A facilitator's client cannot be built.
     #[error(transparent)]
     Facilitator(#[from] BuildError),
+    /// A chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] chain_rpc::BuildError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -136,7 +140,8 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
+        let chains = chains(&settings)?;
+        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, chains, clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -215,7 +220,8 @@ fn open_ledger(
     Ok(Arc::new(ledger))
 }
 
-fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
+/// The clients of all facilitators.
+pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
@@ -223,6 +229,16 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
             name.clone(),
             Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
         );
+    }
+    Ok(all)
+}
+
+/// The chains that may be asked what became of a payment.
+pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildError> {
+    let ca_file = settings.server.ca_file.as_deref();
+    let mut all = Chains::new();
+    for (network, settings) in &settings.networks {
+        all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
     }
     Ok(all)
 }

@@ -18,6 +18,7 @@ mod named;
 mod server;
 mod facilitator;
 mod accept;
+mod network;
 mod upstream;
 mod rule;
 mod lint;
@@ -197,6 +198,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         keys::UPSTREAM,
         upstream::upstream,
     );
+    let networks = network::networks(files, tables, &accepts.good);
     let unmatched = unmatched(&top, &upstreams);
     let context = rule::Context {
         accepts: &accepts,
@@ -215,6 +217,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         rules,
         unmatched: unmatched?,
         cors,
+        networks,
     })
 }
 

@@ -244,7 +244,9 @@ impl Gate {
             .await?
             .filter(|r| r.state.holds_payment())
         {
-            return self.collect(ask, purchase, proof, presented_for, record, slot);
+            return self
+                .collect(ask, purchase, proof, presented_for, record, slot)
+                .await;
         }
         // Only now: a debt is collected with the proof that paid for it, however old.
         checked.in_time(now)?;
@@ -274,7 +276,9 @@ impl Gate {
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
+                return self
+                    .collect(ask, purchase, proof.proof(), presented_for, *record, slot)
+                    .await;
             }
         };
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
@@ -312,7 +316,7 @@ impl Gate {
     }
 
     /// The payment is known: what does presenting it again give?
-    fn collect(
+    async fn collect(
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
@@ -322,6 +326,10 @@ impl Gate {
         slot: Slot,
     ) -> Result<Admission, PaymentRefusal> {
         if record.claim.fingerprint != presented_for {
+            return Err(PaymentRefusal::Spent);
+        }
+        // A debt that a person has settled otherwise is no debt any more.
+        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record

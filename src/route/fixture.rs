@@ -60,6 +60,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             allow_headers: Vec::new(),
             max_age: ms(1),
         },
+        networks: BTreeMap::new(),
     }
 }
 

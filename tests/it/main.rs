@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod paid_request;
 mod protocols;
+mod reconcile;
 mod replay;
 mod settlement;
 mod streaming;

@@ -130,6 +130,11 @@ fn the_full_example_shows_the_defaults() {
         (x402.calls_max, x402.answer_bytes_max),
         (f.calls_max, f.answer_bytes_max)
     );
+    let network = full.networks.values().next().unwrap();
+    assert_eq!(
+        (network.rpc_timeout, network.confirmations),
+        (Duration::from_secs(10), 2)
+    );
     let (full, plain) = (&full.upstreams["api"], &plain.upstreams["api"]);
     assert_eq!(full.connect_timeout, plain.connect_timeout);
     assert_eq!(full.read_timeout, plain.read_timeout);
