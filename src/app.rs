@@ -1,6 +1,8 @@
 //! Settings become a running wall: the only place that wires.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -75,6 +77,9 @@ pub enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// Two walls on one ledger: the start of the second would give back what the first has claimed.
+    #[error("the ledger {} is in use by another wall", .0.display())]
+    LedgerInUse(PathBuf),
     /// TLS to upstreams and facilitators needs to know whom to trust.
     #[error(
         "no certificate authorities found; install the package ca-certificates, \
@@ -98,6 +103,8 @@ pub struct App {
     payments: Runtime,
     settler: Arc<Settler>,
     under_way: Arc<AtomicUsize>,
+    // Held until the process ends, however it ends.
+    ledger_lock: File,
 }
 
 impl App {
@@ -108,6 +115,7 @@ impl App {
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         require_authorities(settings.server.ca_file.as_deref())?;
+        require_free_addresses(&settings)?;
         let payments = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("payments")
@@ -118,6 +126,7 @@ impl App {
                 cause,
             })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger_lock = lock_ledger(&settings.ledger.path)?;
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -170,6 +179,7 @@ impl App {
             payments,
             settler,
             under_way,
+            ledger_lock,
         })
     }
 
@@ -180,6 +190,7 @@ impl App {
             payments,
             settler,
             under_way,
+            ledger_lock: _ledger_lock,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
@@ -201,6 +212,26 @@ impl App {
             std::thread::sleep(Duration::from_millis(20));
         }
         payments.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Takes the file beside the ledger that says "one wall a ledger". The system lets go of it when the
+/// process ends; the file itself stays and means nothing.
+fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
+    let mut name = ledger.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let path = ledger.with_file_name(name);
+    let failed = |cause| StartError::Io {
+        what: format!("cannot lock the ledger with {}", path.display()),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
 }
 
@@ -421,6 +452,20 @@ fn listen(
     let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
     tls.enable_h2();
     service.add_tls_with_settings(&address, None, tls);
+    Ok(())
+}
+
+/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
+/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
+fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
+    for listener in &settings.listeners {
+        std::net::TcpListener::bind(listener.address)
+            .map(drop)
+            .map_err(|cause| StartError::Io {
+                what: format!("cannot listen on {}", listener.address),
+                cause,
+            })?;
+    }
     Ok(())
 }
 

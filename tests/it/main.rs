@@ -21,6 +21,7 @@ mod headers;
 mod layering;
 mod lifecycle;
 mod limits;
+mod opaque;
 mod paid_request;
 mod protocols;
 mod reconcile;

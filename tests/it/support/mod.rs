@@ -3,7 +3,10 @@
 
 pub mod buyer;
 pub mod http;
+pub mod http2;
+pub mod lenient;
 pub mod origin;
+pub mod protocol;
 pub mod raw;
 pub mod wall;
 
