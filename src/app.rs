@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
+use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::Settings;
+use crate::config::settings::{ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
@@ -159,6 +161,7 @@ impl App {
             seller: Seller {
                 public_origin: settings.server.public_origin.clone(),
                 service_name: settings.server.service_name.clone(),
+                allowance_as_402: settings.server.permit2_allowance_as_402,
             },
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
@@ -386,39 +389,24 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall);
-    // h2c is recognised by its preface per connection; pingora has one switch for all listeners of
-    // a service, so listeners with and without it are told apart below.
-    let h2c = settings.listeners.iter().any(|l| l.h2c);
-    if let Some(logic) = service.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = h2c;
-        logic.server_options = Some(options);
-    }
-    for listener in &settings.listeners {
-        let address = listener.address.to_string();
-        match &listener.tls {
-            None => service.add_tcp(&address),
-            Some(files) => {
-                let tls = |cause: String| StartError::Tls {
-                    address: address.clone(),
-                    cause,
-                };
-                for file in [&files.cert, &files.key] {
-                    std::fs::read(file).map_err(|e| tls(format!("{}: {e}", file.display())))?;
-                }
-                let (cert, key) = (
-                    files.cert.display().to_string(),
-                    files.key.display().to_string(),
-                );
-                let mut settings =
-                    TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
-                settings.enable_h2();
-                service.add_tls_with_settings(&address, None, settings);
-            }
+    // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
+    // more: only the listeners that ask for it pay for that, in a service of their own.
+    for h2c in [false, true] {
+        let listeners: Vec<_> = settings.listeners.iter().filter(|l| l.h2c == h2c).collect();
+        if listeners.is_empty() {
+            continue;
         }
+        let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall.clone());
+        if let Some(logic) = service.app_logic_mut() {
+            let mut options = HttpServerOptions::default();
+            options.h2c = h2c;
+            logic.server_options = Some(options);
+        }
+        for listener in listeners {
+            listen(&mut service, listener)?;
+        }
+        server.add_service(service);
     }
-    server.add_service(service);
     for service in health {
         server.add_service(service);
     }
@@ -436,6 +424,32 @@ fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
                 cause,
             })?;
     }
+    Ok(())
+}
+
+fn listen(
+    service: &mut Service<HttpProxy<Wall>>,
+    listener: &ListenSettings,
+) -> Result<(), StartError> {
+    let address = listener.address.to_string();
+    let Some(files) = &listener.tls else {
+        service.add_tcp(&address);
+        return Ok(());
+    };
+    let failed = |cause: String| StartError::Tls {
+        address: address.clone(),
+        cause,
+    };
+    for file in [&files.cert, &files.key] {
+        std::fs::read(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+    }
+    let (cert, key) = (
+        files.cert.display().to_string(),
+        files.key.display().to_string(),
+    );
+    let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
+    tls.enable_h2();
+    service.add_tls_with_settings(&address, None, tls);
     Ok(())
 }
 

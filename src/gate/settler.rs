@@ -16,6 +16,7 @@ use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
 use crate::metrics;
+use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
@@ -45,9 +46,27 @@ pub struct Settler {
     tasks: AtomicUsize,
 }
 
+/// A claim that a task works on, panics included.
+struct Active {
+    settler: Arc<Settler>,
+    claim: ClaimId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.settler.active.lock().remove(&self.claim);
+    }
+}
+
 /// What to settle.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The rule that sells, for the metrics.
+    pub rule: Arc<str>,
+    /// The way of paying, for the metrics.
+    pub accept: Arc<str>,
+    /// How much, for the metrics.
+    pub amount: AtomicAmount,
     /// The claim, in state `claimed`.
     pub claim: ClaimId,
     /// The request, byte for byte.
@@ -107,10 +126,13 @@ impl Settler {
         let this = Arc::clone(self);
         let claim = order.claim;
         self.active.lock().insert(claim);
+        let active = Active {
+            settler: Arc::clone(self),
+            claim,
+        };
         let task = self.spawn(async move {
-            let outcome = this.settle_and_record(&order).await;
-            this.active.lock().remove(&order.claim);
-            outcome
+            let _active = active;
+            this.settle_and_record(&order).await
         });
         // A lost task (panic, runtime gone) says nothing about the money.
         task.await.unwrap_or_else(|error| {
@@ -119,7 +141,7 @@ impl Settler {
         })
     }
 
-    async fn settle_and_record(&self, order: &Order) -> Result<Settled, PaymentRefusal> {
+    async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
         let Some((name, facilitator)) = order
             .facilitators
             .iter()
@@ -128,15 +150,19 @@ impl Settler {
             return Err(PaymentRefusal::SettlementNotSent);
         };
         let now = self.clock.now();
-        self.ledger
-            .advance(
+        let settling = Move::Settling {
+            facilitator: name.clone(),
+        };
+        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
+            // Nothing was asked: the payment must not stay taken until the next start.
+            drop(self.record(
                 order.claim,
-                Move::Settling {
-                    facilitator: name.clone(),
+                Move::Released {
+                    reason: "ledger_failed".into(),
                 },
-                now,
-            )
-            .await?;
+            ));
+            return Err(error.into());
+        }
         let answer = facilitator.settle(&order.request).await;
         metrics::settlement(name, answer.word());
         match answer {
@@ -178,17 +204,16 @@ impl Settler {
             .filter(|_| order.payer_unknown)
             .map(Payer::verbatim);
         let settled = settled_move(&receipt, payer, order.body);
-        match self
-            .ledger
-            .advance(order.claim, settled, self.clock.now())
-            .await
-        {
-            Ok(()) => Ok(Settled { receipt }),
+        // Not a byte leaves until it is on record, and what is known must not be forgotten for a
+        // disk that is full for a moment: the facilitator may not tell it a second time.
+        match self.advance_patiently(order.claim, &settled).await {
+            Ok(()) => {
+                metrics::settled(&order.rule, &order.accept, order.amount);
+                Ok(Settled { receipt })
+            }
             Err(error) => {
-                // Paid, but not on record: the claim stays `settling` and the reconciler asks again.
-                // Not a byte leaves until it is on record (DESIGN, "a durable record").
                 tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
-                    "settled, but the ledger did not take it");
+                    "settled, but the ledger does not take it");
                 Err(PaymentRefusal::OutcomeUnknown)
             }
         }
@@ -201,8 +226,7 @@ impl Settler {
         receipt: &SettlementResponse,
     ) -> Result<(), LedgerError> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
-        self.ledger
-            .advance(claim, Move::Refused { reason, receipt }, self.clock.now())
+        self.advance_patiently(claim, &Move::Refused { reason, receipt })
             .await
     }
 
@@ -221,9 +245,14 @@ impl Settler {
         async move { drop(task.await) }
     }
 
-    /// Writes down that a complete response was written, in a task of its own.
-    pub fn record_delivered(self: &Arc<Self>, claim: ClaimId) {
-        drop(self.record(claim, Move::Delivered));
+    /// Writes down that a complete response was written, in a task of its own; the future resolves
+    /// when that is on record.
+    pub fn record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.record(claim, Move::Delivered);
+        async move { drop(task.await) }
     }
 
     /// Runs what must happen after a record, whoever goes away.
@@ -231,11 +260,12 @@ impl Settler {
         drop(self.spawn(work));
     }
 
+    /// Tries again for a while when the ledger fails: a disk may be full for a moment.
     fn record(self: &Arc<Self>, claim: ClaimId, to: Move) -> JoinHandle<()> {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            match this.ledger.advance(claim, to, this.clock.now()).await {
+            match this.advance_patiently(claim, &to).await {
                 Ok(()) => {}
                 // A replay beside the first delivery: both report it.
                 Err(LedgerError::IllegalMove {
@@ -245,6 +275,30 @@ impl Settler {
                 Err(error) => tracing::error!(claim = claim.0, %error, %wanted, "cannot record"),
             }
         })
+    }
+
+    /// Writes a move down, again and again for about 25 seconds while the store itself fails.
+    async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let Err(error) = self
+                .ledger
+                .advance(claim, to.clone(), self.clock.now())
+                .await
+            else {
+                return Ok(());
+            };
+            let hopeless = matches!(
+                error,
+                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
+            );
+            if hopeless || pause > RECORD_PAUSE_MAX {
+                return Err(error);
+            }
+            tracing::warn!(claim = claim.0, %error, wanted = %to.state(), "will record it again");
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
     }
 
     fn spawn<T: Send + 'static>(

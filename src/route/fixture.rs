@@ -30,6 +30,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             trusted_proxies: Vec::new(),
             admin: None,
             ca_file: None,
+            permit2_allowance_as_402: false,
         },
         listeners: Vec::new(),
         limits: Limits {
@@ -140,6 +141,7 @@ pub(crate) fn rule(name: &str, line: usize, matches: &str, access: RuleAccess) -
         host: (!host.is_empty()).then(|| host.to_owned()),
         path: path.to_owned(),
         upstream: None,
+        request_body_bytes_max: 20,
         access,
     }
 }
@@ -161,7 +163,6 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
         description: "a thing".to_owned(),
         mime_type: "application/json".to_owned(),
         settle: SettleWhen::AfterResponse,
-        request_body_bytes_max: 20,
         kept_response_bytes_max: 30,
         forward_conditional: false,
     })
@@ -169,8 +170,8 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
 
 /// Rules by name from `(what it matches, what it grants)`; the name is the text of the match.
 pub(crate) fn rules(list: &[(&str, RuleAccess)]) -> Vec<RuleSettings> {
-    list.iter()
-        .enumerate()
-        .map(|(i, (matches, access))| rule(matches, i + 1, matches, access.clone()))
+    (1..)
+        .zip(list)
+        .map(|(line, (matches, access))| rule(matches, line, matches, access.clone()))
         .collect()
 }

@@ -310,7 +310,7 @@ fn routes_carry_what_the_rule_says() {
     };
     assert_eq!(
         (&*route.upstream, route.request_body_bytes_max),
-        ("api", 10)
+        ("api", 20)
     );
 }
 
@@ -375,20 +375,20 @@ fn governing_by_scan(table: &RouteTable, request: &RequestLine<'_>) -> Option<Ar
     let method = governed_as(request.method);
     let score = |rule: &Rule| {
         let host = match &rule.host {
-            HostPattern::Any => 0,
-            HostPattern::Exact(name) => usize::from(name == request.host) * 1_000,
-            HostPattern::Wildcard(suffix) => {
-                usize::from(request.host.ends_with(&format!(".{suffix}"))) * suffix.len()
+            HostPattern::Any => (0, 0),
+            HostPattern::Exact(name) if name == request.host => (2, 0),
+            HostPattern::Wildcard(suffix) if request.host.ends_with(&format!(".{suffix}")) => {
+                (1, suffix.len())
             }
+            HostPattern::Exact(_) | HostPattern::Wildcard(_) => return None,
         };
-        let host_matches = host > 0 || rule.host == HostPattern::Any;
         let named = match &rule.methods {
             Methods::Any => false,
             Methods::Named(names) if names.iter().any(|m| m == method) => true,
             Methods::Named(_) => return None,
         };
         let (kinds, standing) = scan_path(rule, request.path)?;
-        host_matches.then_some((host, kinds, standing, named))
+        Some((host, kinds, standing, named))
     };
     table
         .rules()
@@ -512,6 +512,36 @@ proptest! {
         for path in &asked {
             let request = format!("GET h.x{path}");
             prop_assert_eq!(ask(&quick, &request), ask(&thorough, &request), "{:?}", texts);
+        }
+    }
+
+    #[test]
+    fn no_lenient_spelling_of_a_priced_path_is_free(
+        texts in prop::collection::vec(rule_text(), 1..8),
+        asked in prop::collection::vec(path_text(), 16),
+        change in 0..4_u8,
+    ) {
+        let mut list: Vec<(&str, RuleAccess)> = vec![("/{*all}", Free)];
+        for text in &texts {
+            list.push((text, priced(1)));
+            if RouteTable::build(&settings(rules(&list)), &SupportedBook::new()).is_err() {
+                list.pop();
+            }
+        }
+        let table = table(&list);
+        for path in &asked {
+            let priced = ask(&table, &format!("GET h.x{path}")).starts_with("priced");
+            if path == "/" || !priced {
+                continue;
+            }
+            let variant = match change {
+                0 => path.to_uppercase(),
+                1 => path.replace('A', "a"),
+                2 => path.strip_suffix('/').map_or(format!("{path}/"), str::to_owned),
+                _ => format!("{}.", path.trim_end_matches('/')),
+            };
+            let got = ask(&table, &format!("GET h.x{variant}"));
+            prop_assert!(!got.starts_with("free"), "{} is priced, {} is {} in {:?}", path, variant, got, texts);
         }
     }
 }
