@@ -311,10 +311,8 @@ impl Reconciler {
                 )
             }
             SettleAnswer::Unknown(fault) | SettleAnswer::NotSent(fault) => {
-                let retry_after_s = match &fault {
-                    FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
-                    _ => None,
-                };
+                let retry_after_s =
+                    if let FacilitatorFault::Status { retry_after_s, .. } = fault { retry_after_s } else { None };
                 unproven(format!("{name}: {fault}"), retry_after_s)
             }
         }
