@@ -6,6 +6,8 @@
 //! Everything it knows is in the ledger, so it may be killed and started again at any time.
 
 mod decision;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -309,7 +311,13 @@ impl Reconciler {
             SettleAnswer::Unknown(fault) | SettleAnswer::NotSent(fault) => {
                 let retry_after_s = match &fault {
                     FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
-                    _ => None,
+                    FacilitatorFault::Connect(_)
+                    | FacilitatorFault::Timeout(_)
+                    | FacilitatorFault::Broken(_)
+                    | FacilitatorFault::Junk(_)
+                    | FacilitatorFault::TooLarge(_)
+                    | FacilitatorFault::Pending
+                    | FacilitatorFault::Saturated => None,
                 };
                 unproven(format!("{name}: {fault}"), retry_after_s)
             }
