@@ -35,6 +35,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// Claims that are looked at side by side, so that one slow facilitator holds up few others.
 const LOOKS_AT_ONCE: usize = 32;
 
+/// The first pause before what is known is written down again, after the ledger failed, and the
+/// last one; all together about 25 seconds.
+const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RECORD_PAUSE_MAX: Duration = Duration::from_secs(13);
+
 /// Settled claims of one payer among which a transaction is looked for.
 const SETTLED_MAX: u32 = 1000;
 
@@ -129,9 +134,14 @@ impl Reconciler {
         let (mut known, mut failure) = (0_usize, None);
         for (look, record) in looks {
             match look {
-                Ok(look) if look.state == State::Settling => self.put_off(&record, &look),
+                Ok(look) if look.state == State::Settling => {
+                    self.put_off(&record, look.retry_after_s);
+                }
                 Ok(_) => known = known.saturating_add(1),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    self.put_off(&record, None);
+                    failure = Some(error);
+                }
             }
         }
         let left = all.saturating_sub(known);
@@ -139,13 +149,13 @@ impl Reconciler {
         failure.map_or(Ok(left), Err)
     }
 
-    fn put_off(&mut self, record: &Record, look: &Look) {
+    fn put_off(&mut self, record: &Record, retry_after_s: Option<u64>) {
         let now = self.clock.now();
         let is_late = now > record.claim.valid_before.plus(decision::GRACE_S);
         let pause = decision::pause(
             now.since(record.changed_at),
             is_late,
-            look.retry_after_s,
+            retry_after_s,
             rand::random(),
         );
         if let Some(due) = Instant::now().checked_add(pause) {
@@ -166,6 +176,7 @@ impl Reconciler {
         let (sighting, seen) = self.sight(record).await?;
         let mut found = seen;
         let (mut receipt, mut retry_after_s) = (None, None);
+        let _busy = self.settler.busy();
         let verdict = match decision::by_chain(sighting) {
             Some(verdict) => verdict,
             None => {
@@ -192,12 +203,24 @@ impl Reconciler {
     }
 
     async fn write(&self, record: &Record, step: Move, found: String) -> Result<Look, LedgerError> {
-        let (state, now) = (step.state(), self.clock.now());
-        match self.ledger.advance(record.id, step, now).await {
-            Ok(()) => {}
-            // Another process was faster, and had the same sources.
-            Err(LedgerError::IllegalMove { found, .. }) => return Ok(Look::elsewhere(found)),
-            Err(error) => return Err(error),
+        let state = step.state();
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let now = self.clock.now();
+            match self.ledger.advance(record.id, step.clone(), now).await {
+                Ok(()) => break,
+                // Another process was faster, and had the same sources.
+                Err(LedgerError::IllegalMove { found, .. }) => return Ok(Look::elsewhere(found)),
+                Err(error @ LedgerError::NoSuchClaim(_)) => return Err(error),
+                Err(error) if pause > RECORD_PAUSE_MAX => return Err(error),
+                // The facilitator may not tell it a second time, so it is not forgotten for a disk
+                // that is full for a moment.
+                Err(error) => {
+                    tracing::error!(claim = record.id.0, %error, %found, "known, but not recorded");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
         }
         if state == State::Expired {
             tracing::error!(claim = record.id.0, %found, "an unknown settlement expired");
@@ -218,7 +241,7 @@ impl Reconciler {
             Some(current) if current.id == record.id => {
                 Some(current.state).filter(|state| *state != State::Settling)
             }
-            // An earlier claim of the payment: only what is over makes room for another.
+            // A later claim of the payment, or none: ours is over, or it would be the one found.
             Some(_) | None => Some(State::Refused),
         })
     }
