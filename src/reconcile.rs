@@ -16,11 +16,12 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::decision::{Sighting, Verdict};
-use crate::chain::{NonceSpace, Payer};
-use crate::chain_rpc::{Chains, Finding, Question};
+use crate::chain::{Nonce, NonceSpace, Payer};
+use crate::chain_rpc::{Chains, Finding, Question, RpcFault};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{FacilitatorFault, FacilitatorRequest, SettleAnswer};
 use crate::gate::{Settler, settled_move};
@@ -50,6 +51,8 @@ pub struct Reconciler {
     chains: Chains,
     clock: Arc<dyn Clock>,
     due: HashMap<ClaimId, Instant>,
+    /// Held while a payment that the chain showed is written down.
+    one_by_one: Mutex<()>,
 }
 
 /// What one look at a claim came to.
@@ -85,6 +88,7 @@ impl Reconciler {
             chains,
             clock,
             due: HashMap::new(),
+            one_by_one: Mutex::new(()),
         }
     }
 
@@ -173,8 +177,13 @@ impl Reconciler {
         if let Some(state) = self.moved_on(record).await? {
             return Ok(Look::elsewhere(state));
         }
-        let (sighting, seen) = self.sight(record).await?;
-        let mut found = seen;
+        let finding = self.ask_chain(record).await;
+        // From here until it is written down, so that no two claims count one transaction.
+        let _alone = match finding {
+            Some(Ok(Finding::Paid { .. })) => Some(self.one_by_one.lock().await),
+            Some(Ok(_) | Err(_)) | None => None,
+        };
+        let (sighting, mut found) = self.sight(record, finding).await?;
         let (mut receipt, mut retry_after_s) = (None, None);
         let _busy = self.settler.busy();
         let verdict = match decision::by_chain(sighting) {
@@ -246,21 +255,29 @@ impl Reconciler {
         })
     }
 
-    /// What the chain says, and in words.
-    async fn sight(&self, record: &Record) -> Result<(Sighting, String), LedgerError> {
-        let chain = self.chains.get(&record.claim.network);
-        let Some((chain, question)) = chain.zip(Question::about(record)) else {
-            return Ok((Sighting::NotAsked, String::new()));
-        };
-        let mut finding = match chain.look(&question).await {
-            Ok(finding) => finding,
-            Err(fault) => {
+    /// What the chain says; `None` when there is none that could tell.
+    async fn ask_chain(&self, record: &Record) -> Option<Result<Finding, RpcFault>> {
+        let chain = self.chains.get(&record.claim.network)?;
+        Some(chain.look(&Question::about(record)?).await)
+    }
+
+    /// What to make of it, and in words.
+    async fn sight(
+        &self,
+        record: &Record,
+        finding: Option<Result<Finding, RpcFault>>,
+    ) -> Result<(Sighting, String), LedgerError> {
+        let mut finding = match finding {
+            None => return Ok((Sighting::NotAsked, String::new())),
+            Some(Ok(finding)) => finding,
+            Some(Err(fault)) => {
                 tracing::warn!(network = %record.claim.network, %fault, "the chain does not answer");
                 return Ok((Sighting::Failed, "the chain does not answer".to_owned()));
             }
         };
+        let space = Nonce::parse(&record.claim.nonce).map(|nonce| nonce.space);
         if let Finding::Paid { transaction } = finding
-            && question.nonce.space == NonceSpace::Permit2
+            && space == Some(NonceSpace::Permit2)
             && self.has_paid_for_another(record, transaction).await?
         {
             finding = Finding::Unexplained("its transaction paid for another claim");

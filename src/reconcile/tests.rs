@@ -248,6 +248,12 @@ async fn one_transaction_pays_for_one_permit2_claim() {
     *world.chain.0.lock() = Some(PAID);
     assert_eq!(world.look(&first).await, State::Settled);
     assert_eq!(world.look(&second).await, State::Settling);
+    let mut side_by_side = World::new(true);
+    *side_by_side.chain.0.lock() = Some(PAID);
+    for n in 1..=20 {
+        side_by_side.settling(n, "permit2").await;
+    }
+    assert_eq!(side_by_side.reconciler.pass().await.unwrap(), 19);
     let third = world.settling(3, "eip3009").await;
     assert_eq!(
         world.look(&third).await,
