@@ -320,6 +320,24 @@ impl Settler {
     }
 }
 
+/// Keeps the process from ending: see [`Settler::busy`].
+pub(crate) struct Busy(Arc<Settler>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Settler {
+    /// Counts as a [task](Settler::tasks) while it is held, for settlements that are repeated: an
+    /// answer that is under way should be written down before the process ends.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+}
+
 /// The record of a settlement.
 pub(crate) fn settled_move(
     receipt: &SettlementResponse,

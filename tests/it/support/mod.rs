@@ -11,7 +11,7 @@ pub mod raw;
 pub mod wall;
 
 pub use buyer::{Signer, offer};
-pub use http::{Answer, client, send};
+pub use http::{client, send};
 pub use origin::Origin;
 pub use raw::{RawResponse, raw_request};
 pub use wall::{Setup, Wall};
