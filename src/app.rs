@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{ListenSettings, Settings};
+use crate::failpoint::{Step, arm, reach};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
@@ -103,6 +104,7 @@ impl App {
     ///
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         let payments = Builder::new_multi_thread()
             .worker_threads(2)
@@ -205,6 +207,7 @@ fn open_ledger(
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
     let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    reach(Step::Opened);
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(

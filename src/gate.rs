@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
 use crate::clock::Clock;
+use crate::failpoint::{Step, reach};
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
@@ -226,6 +227,7 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
+        reach(Step::Reserved);
         if let Some(record) = self
             .ledger
             .find(payment)
@@ -253,6 +255,7 @@ impl Gate {
                     },
                 })?
         };
+        reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
@@ -260,6 +263,7 @@ impl Gate {
                 return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
             }
         };
+        reach(Step::Claimed);
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await?;

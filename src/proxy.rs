@@ -22,6 +22,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::settings::{CorsSettings, IpRange};
+use crate::failpoint::{Step, reach};
 use crate::gate::{Admission, Ask, Ending, Gate, Refusal, Release, Replay, UpstreamFailure};
 use crate::kept::Recorder;
 use crate::metrics;
@@ -216,6 +217,7 @@ impl ProxyHttp for Wall {
     ) -> Result<Option<Duration>> {
         if let (Some(recording), Some(chunk)) = (&mut ctx.recording, &body) {
             recording.recorder.push(chunk);
+            reach(Step::MidBody);
         }
         match std::mem::take(&mut ctx.substitute) {
             Substitute::None => {}
@@ -409,6 +411,7 @@ impl Wall {
                     "paid_upstream_error"
                 });
                 ctx.recording = (status < 400).then(recording);
+                reach(Step::BeforeFirstByte);
                 headers::make_private(response)?;
                 match receipt {
                     Some(receipt) => respond::set_receipt(response, &receipt, paid.purchase()),

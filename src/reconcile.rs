@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::chain::Payer;
 use crate::clock::{Clock, UnixSeconds};
+use crate::failpoint::{Step, reach};
 use crate::facilitator::{FacilitatorRequest, SettleAnswer};
 use crate::gate::{Settler, settled_move};
 use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
@@ -117,7 +118,9 @@ impl Reconciler {
                     let unknown_payer = record.claim.payer.as_str().is_empty();
                     let payer = receipt.payer.as_deref().filter(|_| unknown_payer);
                     let settled = settled_move(&receipt, payer.map(Payer::verbatim), None);
+                    reach(Step::Reconciling);
                     self.ledger.advance(record.id, settled, now).await?;
+                    reach(Step::Reconciled);
                     tracing::info!(claim = record.id.0, "unknown settlement turned out paid");
                     return Ok(true);
                 }
