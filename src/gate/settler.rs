@@ -13,13 +13,14 @@ use tokio::task::JoinHandle;
 use crate::chain::Payer;
 use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
 use crate::metrics;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
-/// The first pause before a settled payment is written down again, after the ledger failed.
+/// The first pause before a fact is written down again, after the ledger failed.
 const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The last one; all together about 25 seconds.
@@ -127,6 +128,7 @@ impl Settler {
         else {
             return Err(PaymentRefusal::SettlementNotSent);
         };
+        reach(Step::BeforeSettling);
         let now = self.clock.now();
         self.ledger
             .advance(
@@ -137,7 +139,9 @@ impl Settler {
                 now,
             )
             .await?;
+        reach(Step::Settling);
         let answer = facilitator.settle(&order.request).await;
+        reach(Step::Answered);
         metrics::settlement(name, answer.word());
         match answer {
             SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
@@ -178,23 +182,37 @@ impl Settler {
             .filter(|_| order.payer_unknown)
             .map(Payer::verbatim);
         let settled = settled_move(&receipt, payer, order.body);
-        // Not a byte leaves until it is on record, and what is known must not be forgotten for a
-        // disk that is full for a moment: the facilitator may not tell it a second time.
-        let mut pause = RECORD_PAUSE_MIN;
-        loop {
-            let now = self.clock.now();
-            let Err(error) = self.ledger.advance(order.claim, settled.clone(), now).await else {
-                return Ok(Settled { receipt });
-            };
+        // Not a byte leaves until it is on record.
+        if let Err(error) = self.write_down(order.claim, &settled).await {
             tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
                 "settled, but the ledger did not take it");
+            return Err(PaymentRefusal::OutcomeUnknown);
+        }
+        reach(Step::Settled);
+        Ok(Settled { receipt })
+    }
+
+    /// Records what is known, again and again while the store fails: a disk that is full for a
+    /// moment must not make us forget it. The facilitator may not tell it a second time, and a claim
+    /// that was not given back would keep its payment from being used until the next start.
+    async fn write_down(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let Err(error) = self
+                .ledger
+                .advance(claim, to.clone(), self.clock.now())
+                .await
+            else {
+                return Ok(());
+            };
             let hopeless = matches!(
                 error,
                 LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
             );
             if hopeless || pause > RECORD_PAUSE_MAX {
-                return Err(PaymentRefusal::OutcomeUnknown);
+                return Err(error);
             }
+            tracing::warn!(claim = claim.0, %error, to = %to.state(), "not on record yet");
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2);
         }
@@ -207,8 +225,7 @@ impl Settler {
         receipt: &SettlementResponse,
     ) -> Result<(), LedgerError> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
-        self.ledger
-            .advance(claim, Move::Refused { reason, receipt }, self.clock.now())
+        self.write_down(claim, &Move::Refused { reason, receipt })
             .await
     }
 
@@ -241,8 +258,9 @@ impl Settler {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            match this.ledger.advance(claim, to, this.clock.now()).await {
-                Ok(()) => {}
+            reach_before(wanted);
+            match this.write_down(claim, &to).await {
+                Ok(()) => reach_after(wanted),
                 // A replay beside the first delivery: both report it.
                 Err(LedgerError::IllegalMove {
                     found: State::Delivered,
@@ -269,6 +287,22 @@ impl Settler {
             let _counted = counted;
             work.await
         })
+    }
+}
+
+fn reach_before(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::BeforeDelivered),
+        State::Released => reach(Step::BeforeReleased),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+    }
+}
+
+fn reach_after(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::Delivered),
+        State::Released => reach(Step::Released),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
     }
 }
 
