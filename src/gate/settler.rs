@@ -107,10 +107,10 @@ impl Settler {
     pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
         let this = Arc::clone(self);
         let claim = order.claim;
-        self.active.lock().insert(claim);
+        let active = Active::new(self, claim);
         let task = self.spawn(async move {
             let outcome = this.settle_and_record(&order).await;
-            this.active.lock().remove(&order.claim);
+            drop(active);
             outcome
         });
         // A lost task (panic, runtime gone) says nothing about the money.
@@ -120,25 +120,25 @@ impl Settler {
         })
     }
 
-    async fn settle_and_record(&self, order: &Order) -> Result<Settled, PaymentRefusal> {
+    async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
         let Some((name, facilitator)) = order
             .facilitators
             .iter()
             .find_map(|name| self.facilitators.get(name).map(|f| (name, f)))
         else {
+            drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
         };
         reach(Step::BeforeSettling);
         let now = self.clock.now();
-        self.ledger
-            .advance(
-                order.claim,
-                Move::Settling {
-                    facilitator: name.clone(),
-                },
-                now,
-            )
-            .await?;
+        let intent = Move::Settling {
+            facilitator: name.clone(),
+        };
+        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
+            // Nobody was asked: the payment must not stay taken until the next start.
+            drop(self.record_released(order.claim, "ledger_failed"));
+            return Err(error.into());
+        }
         reach(Step::Settling);
         let answer = facilitator.settle(&order.request).await;
         reach(Step::Answered);
@@ -287,6 +287,26 @@ impl Settler {
             let _counted = counted;
             work.await
         })
+    }
+}
+
+/// A claim that a task works on, until this is dropped; a panic must not keep the reconciler away.
+struct Active {
+    settler: Arc<Settler>,
+    claim: ClaimId,
+}
+
+impl Active {
+    fn new(settler: &Arc<Settler>, claim: ClaimId) -> Self {
+        settler.active.lock().insert(claim);
+        let settler = Arc::clone(settler);
+        Self { settler, claim }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.settler.active.lock().remove(&self.claim);
     }
 }
 
