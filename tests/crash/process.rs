@@ -42,8 +42,12 @@ pub struct Site {
 
 impl Site {
     pub async fn open() -> Self {
+        Self::open_with(SandboxOptions::default()).await
+    }
+
+    pub async fn open_with(sandbox: SandboxOptions) -> Self {
         let origin = Origin::start().await;
-        let sandbox = Sandbox::new(SandboxOptions::default());
+        let sandbox = Sandbox::new(sandbox);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let facilitator = listener.local_addr().unwrap();
         let serving = sandbox.clone();
@@ -92,10 +96,6 @@ url = "http://{origin}"
 
     pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
-    }
-
-    pub fn directory(&self) -> PathBuf {
-        self.dir.path().to_owned()
     }
 
     pub fn ledger(&self) -> PathBuf {
