@@ -1,8 +1,10 @@
 //! What the ledger promises: one holder a payment, durable answers, legal moves, exact sums.
 
 mod invariants;
+mod older;
 mod opening;
 mod reading;
+mod torn;
 mod waiting;
 
 use futures_util::future::join_all;
