@@ -21,6 +21,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
 use crate::ledger::sqlite::SqliteLedger;
@@ -114,6 +115,7 @@ impl App {
     ///
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         require_free_addresses(&settings)?;
         let payments = Builder::new_multi_thread()
@@ -241,6 +243,7 @@ fn open_ledger(
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
     let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    reach(Step::Opened);
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(

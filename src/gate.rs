@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
 use crate::clock::Clock;
+use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
@@ -238,6 +239,7 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
+        reach(Step::Reserved);
         if let Some(record) = self
             .ledger
             .find(payment)
@@ -272,6 +274,7 @@ impl Gate {
                     },
                 })?
         };
+        reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
@@ -281,6 +284,7 @@ impl Gate {
                     .await;
             }
         };
+        reach(Step::Claimed);
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await?;

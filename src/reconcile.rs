@@ -24,6 +24,7 @@ use crate::chain::{Nonce, NonceSpace, Payer};
 use crate::chain_rpc::{Chains, Finding, Question, RpcFault};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{FacilitatorFault, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::{Settler, settled_move};
 use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
 use crate::metrics;
@@ -213,6 +214,7 @@ impl Reconciler {
 
     async fn write(&self, record: &Record, step: Move, found: String) -> Result<Look, LedgerError> {
         let state = step.state();
+        reach(Step::Reconciling);
         let mut pause = RECORD_PAUSE_MIN;
         loop {
             let now = self.clock.now();
@@ -231,6 +233,7 @@ impl Reconciler {
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2);
         }
+        reach(Step::Reconciled);
         if state == State::Settled {
             let claim = &record.claim;
             metrics::settled(&claim.rule, &claim.accept, claim.amount);

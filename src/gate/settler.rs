@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::chain::Payer;
 use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
 use crate::metrics;
@@ -20,7 +21,7 @@ use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
-/// The first pause before a settled payment is written down again, after the ledger failed.
+/// The first pause before a fact is written down again, after the ledger failed.
 const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The last one; all together about 25 seconds.
@@ -147,23 +148,22 @@ impl Settler {
             .iter()
             .find_map(|name| self.facilitators.get(name).map(|f| (name, f)))
         else {
+            drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
         };
+        reach(Step::BeforeSettling);
         let now = self.clock.now();
-        let settling = Move::Settling {
+        let intent = Move::Settling {
             facilitator: name.clone(),
         };
-        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
-            // Nothing was asked: the payment must not stay taken until the next start.
-            drop(self.record(
-                order.claim,
-                Move::Released {
-                    reason: "ledger_failed".into(),
-                },
-            ));
+        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
+            // Nobody was asked: the payment must not stay taken until the next start.
+            drop(self.record_released(order.claim, "ledger_failed"));
             return Err(error.into());
         }
+        reach(Step::Settling);
         let answer = facilitator.settle(&order.request).await;
+        reach(Step::Answered);
         metrics::settlement(name, answer.word());
         match answer {
             SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
@@ -208,6 +208,7 @@ impl Settler {
         // disk that is full for a moment: the facilitator may not tell it a second time.
         match self.advance_patiently(order.claim, &settled).await {
             Ok(()) => {
+                reach(Step::Settled);
                 metrics::settled(&order.rule, &order.accept, order.amount);
                 Ok(Settled { receipt })
             }
@@ -265,8 +266,9 @@ impl Settler {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
+            reach_before(wanted);
             match this.advance_patiently(claim, &to).await {
-                Ok(()) => {}
+                Ok(()) => reach_after(wanted),
                 // A replay beside the first delivery: both report it.
                 Err(LedgerError::IllegalMove {
                     found: State::Delivered,
@@ -335,6 +337,22 @@ impl Settler {
     pub(crate) fn busy(self: &Arc<Self>) -> Busy {
         self.tasks.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(self))
+    }
+}
+
+fn reach_before(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::BeforeDelivered),
+        State::Released => reach(Step::BeforeReleased),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+    }
+}
+
+fn reach_after(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::Delivered),
+        State::Released => reach(Step::Released),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
     }
 }
 
