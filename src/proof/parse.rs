@@ -73,10 +73,17 @@ fn parse_v2(
         return Err(unsupported(version));
     }
     let accepted = members.get("accepted").ok_or(ProofError::NoMatch)?;
-    let offer = quote.offers.iter().find(|offer| {
+    let payload = members.get("payload");
+    let matching = quote.offers.iter().filter(|offer| {
         let dynamic = matching::dynamic_members(&offer.scheme, offer.network.as_str());
         matching::matches(&offer.requirements_json, accepted, dynamic)
     });
+    // `extra` of an EIP-3009 offer may be a part of that of a Permit2 offer for the same token, so
+    // that both match: the one is meant whose kind of authorization was signed.
+    let meant = matching
+        .clone()
+        .find(|offer| is_of_its_kind(offer, payload));
+    let offer = meant.or_else(|| matching.clone().next());
     let offer = Arc::clone(offer.ok_or(ProofError::NoMatch)?);
     match members.get("extensions") {
         None | Some(Value::Null) => {}
@@ -84,7 +91,7 @@ fn parse_v2(
         Some(Value::Object(echoed)) if matching::echo_matches(None, Some(echoed)) => {}
         Some(_) => return Err(ProofError::EchoMismatch),
     }
-    let signed = signed(&offer, members.get("payload"), now)?;
+    let signed = signed(&offer, payload, now)?;
     members.insert("x402Version".to_owned(), Value::from(2));
     Ok(signed.into_proof(Version::V2, offer, Value::Object(members)))
 }
@@ -126,6 +133,16 @@ fn parse_v1(
         "accepted": offer.requirements_json,
     });
     Ok(signed.into_proof(Version::V1, offer, payment))
+}
+
+/// Whether the payload holds the kind of authorization that the offer asks for; nothing is read yet.
+fn is_of_its_kind(offer: &Offer, payload: Option<&Value>) -> bool {
+    let holds = |name: &str| payload.is_some_and(|payload| payload.get(name).is_some());
+    match offer.method {
+        Method::Eip3009(_) => !holds("permit2Authorization"),
+        Method::Permit2(_) => holds("permit2Authorization"),
+        Method::Opaque => true,
+    }
 }
 
 /// The version as the official SDK spells it, `undefined` included.
