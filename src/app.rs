@@ -1,6 +1,8 @@
 //! Settings become a running wall: the only place that wires.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,11 +16,12 @@ use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{ListenSettings, Settings};
-use crate::failpoint::{Step, arm, reach};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
 use crate::ledger::sqlite::SqliteLedger;
@@ -52,6 +55,9 @@ pub enum StartError {
     /// A facilitator's client cannot be built.
     #[error(transparent)]
     Facilitator(#[from] BuildError),
+    /// A chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] chain_rpc::BuildError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -72,6 +78,9 @@ pub enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// Two walls on one ledger: the start of the second would give back what the first has claimed.
+    #[error("the ledger {} is in use by another wall", .0.display())]
+    LedgerInUse(PathBuf),
     /// TLS to upstreams and facilitators needs to know whom to trust.
     #[error(
         "no certificate authorities found; install the package ca-certificates, \
@@ -95,6 +104,8 @@ pub struct App {
     payments: Runtime,
     settler: Arc<Settler>,
     under_way: Arc<AtomicUsize>,
+    // Held until the process ends, however it ends.
+    ledger_lock: File,
 }
 
 impl App {
@@ -106,6 +117,7 @@ impl App {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
+        require_free_addresses(&settings)?;
         let payments = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("payments")
@@ -116,6 +128,7 @@ impl App {
                 cause,
             })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger_lock = lock_ledger(&settings.ledger.path)?;
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -138,7 +151,8 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
+        let chains = chains(&settings)?;
+        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, chains, clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -167,6 +181,7 @@ impl App {
             payments,
             settler,
             under_way,
+            ledger_lock,
         })
     }
 
@@ -177,6 +192,7 @@ impl App {
             payments,
             settler,
             under_way,
+            ledger_lock: _ledger_lock,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
@@ -201,6 +217,26 @@ impl App {
     }
 }
 
+/// Takes the file beside the ledger that says "one wall a ledger". The system lets go of it when the
+/// process ends; the file itself stays and means nothing.
+fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
+    let mut name = ledger.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let path = ledger.with_file_name(name);
+    let failed = |cause| StartError::Io {
+        what: format!("cannot lock the ledger with {}", path.display()),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
+    }
+}
+
 fn open_ledger(
     settings: &Settings,
     payments: &Runtime,
@@ -218,7 +254,8 @@ fn open_ledger(
     Ok(Arc::new(ledger))
 }
 
-fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
+/// The clients of all facilitators.
+pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
@@ -226,6 +263,16 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
             name.clone(),
             Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
         );
+    }
+    Ok(all)
+}
+
+/// The chains that may be asked what became of a payment.
+pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildError> {
+    let ca_file = settings.server.ca_file.as_deref();
+    let mut all = Chains::new();
+    for (network, settings) in &settings.networks {
+        all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
     }
     Ok(all)
 }
@@ -408,6 +455,20 @@ fn listen(
     let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
     tls.enable_h2();
     service.add_tls_with_settings(&address, None, tls);
+    Ok(())
+}
+
+/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
+/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
+fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
+    for listener in &settings.listeners {
+        std::net::TcpListener::bind(listener.address)
+            .map(drop)
+            .map_err(|cause| StartError::Io {
+                what: format!("cannot listen on {}", listener.address),
+                cause,
+            })?;
+    }
     Ok(())
 }
 

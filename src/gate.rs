@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
+mod abandoned;
 mod fingerprint;
 mod in_flight;
 mod paid;
@@ -22,10 +23,11 @@ use tokio::time::Instant;
 use crate::chain::PaymentKey;
 use crate::clock::Clock;
 use crate::failpoint::{Step, reach};
+use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
-use crate::proof::check::check;
+use crate::proof::check::identify;
 use crate::proof::parse::parse;
 use crate::proof::verify::{Verifier, VerifyError};
 use crate::proof::{Proof, ProofHeaders};
@@ -51,6 +53,9 @@ pub struct Ask<'a> {
     pub target: &'a CanonicalTarget,
     /// The payment headers.
     pub proof: ProofHeaders<'a>,
+    /// `Idempotency-Key`: what only this client knows of the request. It takes part in the
+    /// fingerprint, so that who rebuilds a proof from the chain cannot collect its response.
+    pub idempotency_key: Option<&'a [u8]>,
     /// Whether a body is declared.
     pub has_body: bool,
     /// `Content-Length`, when given.
@@ -111,6 +116,9 @@ pub struct GateLimits {
     pub retry_window: Duration,
 }
 
+/// So many copies of requests in flight wait for their answers; further ones are turned away.
+const WAITING_MAX: usize = 4096;
+
 /// How long an owed response is kept: until its buyer collects it, but not for ever.
 const OWED_KEPT: Duration = Duration::from_secs(3600);
 
@@ -124,6 +132,8 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     in_flight: Arc<InFlight>,
     unverified: Semaphore,
+    waiting: Semaphore,
+    abandoned: Abandoned,
     limits: GateLimits,
 }
 
@@ -158,6 +168,8 @@ impl Gate {
             clock: parts.clock,
             in_flight: Arc::new(InFlight::default()),
             unverified: Semaphore::new(parts.limits.unverified_proofs_max),
+            waiting: Semaphore::new(WAITING_MAX),
+            abandoned: Abandoned::default(),
             limits: parts.limits,
         }
     }
@@ -221,7 +233,7 @@ impl Gate {
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let checked = check(proof, now)?;
+        let checked = identify(proof)?;
         let proof = checked.proof();
         let payment = proof.payment().key();
         let presented_for = fingerprint(ask, &route.rule, proof);
@@ -234,7 +246,14 @@ impl Gate {
             .await?
             .filter(|r| r.state.holds_payment())
         {
-            return self.collect(ask, purchase, proof, presented_for, record, slot);
+            return self
+                .collect(ask, purchase, proof, presented_for, record, slot)
+                .await;
+        }
+        // Only now: a debt is collected with the proof that paid for it, however old.
+        checked.in_time(now)?;
+        if self.abandoned.too_often(payment) {
+            return Err(PaymentRefusal::Abandoned);
         }
         let proof = {
             let _permit = self
@@ -260,7 +279,9 @@ impl Gate {
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
+                return self
+                    .collect(ask, purchase, proof.proof(), presented_for, *record, slot)
+                    .await;
             }
         };
         reach(Step::Claimed);
@@ -284,6 +305,10 @@ impl Gate {
             match self.in_flight.enter(payment, presented_for) {
                 Entry::Entered(slot) => return Ok(slot),
                 Entry::Taken { same, mut work } => {
+                    let _place = self
+                        .waiting
+                        .try_acquire()
+                        .map_err(|_| PaymentRefusal::InProgress)?;
                     match tokio::time::timeout_at(deadline, work.end(!same)).await {
                         Ok(WorkEnd::Gone) => {}
                         Ok(WorkEnd::Sold) => return Err(PaymentRefusal::Spent),
@@ -295,7 +320,7 @@ impl Gate {
     }
 
     /// The payment is known: what does presenting it again give?
-    fn collect(
+    async fn collect(
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
@@ -305,6 +330,10 @@ impl Gate {
         slot: Slot,
     ) -> Result<Admission, PaymentRefusal> {
         if record.claim.fingerprint != presented_for {
+            return Err(PaymentRefusal::Spent);
+        }
+        // A debt that a person has settled otherwise is no debt any more.
+        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record
@@ -322,9 +351,18 @@ impl Gate {
                     _slot: slot,
                 })))
             }
-            (State::Settled, None) if is_repeatable(ask) => Ok(Admission::Paid(Box::new(
-                Paid::owed(&self.settler, purchase, proof, &record, receipt, slot),
-            ))),
+            (State::Settled, None)
+                if is_repeatable(ask) && !self.abandoned.too_often(record.claim.payment) =>
+            {
+                Ok(Admission::Paid(Box::new(Paid::owed(
+                    &self.settler,
+                    purchase,
+                    proof,
+                    &record,
+                    receipt,
+                    slot,
+                ))))
+            }
             (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
                 receipt: receipt.map(Box::new),
             }),
@@ -362,6 +400,9 @@ impl Gate {
     /// the response for a retry. What must be durable is written in a task of its own.
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
+        if ending.client_left {
+            self.abandoned.count(paid.payment());
+        }
         if let Some(response) = ending.response.filter(|_| paid.may_be_kept()) {
             let keep_for = if complete {
                 self.limits.retry_window
@@ -381,7 +422,8 @@ impl Gate {
     /// A replayed response was written completely.
     pub fn finish_replay(&self, replay: &Replay, delivered: bool) {
         if delivered && replay.record.state == State::Settled {
-            self.settler.record_delivered(replay.record.id);
+            let recorded = self.settler.record_delivered(replay.record.id);
+            self.settler.follow_up(recorded);
         }
     }
 }

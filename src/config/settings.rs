@@ -38,6 +38,8 @@ pub struct Settings {
     pub unmatched: Unmatched,
     /// `[cors]`.
     pub cors: CorsSettings,
+    /// `[network.NAME]`, by network: the chains that may be asked what became of a payment.
+    pub networks: BTreeMap<Network, NetworkSettings>,
 }
 
 /// `[server]`: what is true of the whole wall.
@@ -323,6 +325,8 @@ pub struct RuleSettings {
     pub path: String,
     /// `upstream`.
     pub upstream: Option<Arc<str>>,
+    /// `request_body_bytes_max`; default: that of `[limits]`.
+    pub request_body_bytes_max: u64,
     /// What the rule grants.
     pub access: RuleAccess,
 }
@@ -362,8 +366,6 @@ pub struct PricedRule {
     pub mime_type: String,
     /// `settle`: `"after"` (default) or `"before"`.
     pub settle: SettleWhen,
-    /// `request_body_bytes_max`.
-    pub request_body_bytes_max: u64,
     /// `kept_response_bytes_max`.
     pub kept_response_bytes_max: u64,
     /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.
@@ -389,4 +391,26 @@ pub struct CorsSettings {
     pub allow_headers: Vec<String>,
     /// `max_age_s`: default 600.
     pub max_age: Duration,
+}
+
+/// `[network.NAME]`: where a chain is asked what became of a payment.
+#[derive(Clone)]
+pub struct NetworkSettings {
+    /// The network, always of the EVM family.
+    pub network: Network,
+    /// `rpc_url`: JSON-RPC over HTTP. A secret: providers put their keys into it.
+    pub rpc_url: String,
+    /// `rpc_timeout_ms`: for one call; default 10000.
+    pub rpc_timeout: Duration,
+    /// `confirmations`: blocks on top of the one that is believed; default 2.
+    pub confirmations: u64,
+}
+
+impl std::fmt::Debug for NetworkSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL is a secret.
+        f.debug_struct("NetworkSettings")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
 }

@@ -98,6 +98,9 @@ pub enum PaymentRefusal {
     /// The payment has bought something already.
     #[error("the payment is spent")]
     Spent,
+    /// Its buyer hung up on it too often while the upstream worked.
+    #[error("the buyer hung up on this payment too often")]
+    Abandoned,
     /// The same request with the same payment is being served.
     #[error("the same payment is in progress")]
     InProgress,

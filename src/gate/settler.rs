@@ -17,10 +17,11 @@ use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
 use crate::metrics;
+use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
-/// The first pause before a fact is written down again, after the ledger failed.
+/// The first pause before a settled payment is written down again, after the ledger failed.
 const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The last one; all together about 25 seconds.
@@ -46,9 +47,27 @@ pub struct Settler {
     tasks: AtomicUsize,
 }
 
+/// A claim that a task works on, panics included.
+struct Active {
+    settler: Arc<Settler>,
+    claim: ClaimId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.settler.active.lock().remove(&self.claim);
+    }
+}
+
 /// What to settle.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The rule that sells, for the metrics.
+    pub rule: Arc<str>,
+    /// The way of paying, for the metrics.
+    pub accept: Arc<str>,
+    /// How much, for the metrics.
+    pub amount: AtomicAmount,
     /// The claim, in state `claimed`.
     pub claim: ClaimId,
     /// The request, byte for byte.
@@ -107,11 +126,14 @@ impl Settler {
     pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
         let this = Arc::clone(self);
         let claim = order.claim;
-        let active = Active::new(self, claim);
+        self.active.lock().insert(claim);
+        let active = Active {
+            settler: Arc::clone(self),
+            claim,
+        };
         let task = self.spawn(async move {
-            let outcome = this.settle_and_record(&order).await;
-            drop(active);
-            outcome
+            let _active = active;
+            this.settle_and_record(&order).await
         });
         // A lost task (panic, runtime gone) says nothing about the money.
         task.await.unwrap_or_else(|error| {
@@ -131,11 +153,11 @@ impl Settler {
         };
         reach(Step::BeforeSettling);
         let now = self.clock.now();
-        let intent = Move::Settling {
+        let settling = Move::Settling {
             facilitator: name.clone(),
         };
-        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
-            // Nobody was asked: the payment must not stay taken until the next start.
+        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
+            // Nothing was asked: the payment must not stay taken until the next start.
             drop(self.record_released(order.claim, "ledger_failed"));
             return Err(error.into());
         }
@@ -182,39 +204,18 @@ impl Settler {
             .filter(|_| order.payer_unknown)
             .map(Payer::verbatim);
         let settled = settled_move(&receipt, payer, order.body);
-        // Not a byte leaves until it is on record.
-        if let Err(error) = self.write_down(order.claim, &settled).await {
-            tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
-                "settled, but the ledger did not take it");
-            return Err(PaymentRefusal::OutcomeUnknown);
-        }
-        reach(Step::Settled);
-        Ok(Settled { receipt })
-    }
-
-    /// Records what is known, again and again while the store fails: a disk that is full for a
-    /// moment must not make us forget it. The facilitator may not tell it a second time, and a claim
-    /// that was not given back would keep its payment from being used until the next start.
-    async fn write_down(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
-        let mut pause = RECORD_PAUSE_MIN;
-        loop {
-            let Err(error) = self
-                .ledger
-                .advance(claim, to.clone(), self.clock.now())
-                .await
-            else {
-                return Ok(());
-            };
-            let hopeless = matches!(
-                error,
-                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
-            );
-            if hopeless || pause > RECORD_PAUSE_MAX {
-                return Err(error);
+        // Not a byte leaves until it is on record, and what is known must not be forgotten for a
+        // disk that is full for a moment: the facilitator may not tell it a second time.
+        match self.advance_patiently(order.claim, &settled).await {
+            Ok(()) => {
+                metrics::settled(&order.rule, &order.accept, order.amount);
+                Ok(Settled { receipt })
             }
-            tracing::warn!(claim = claim.0, %error, to = %to.state(), "not on record yet");
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2);
+            Err(error) => {
+                tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
+                    "settled, but the ledger does not take it");
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
         }
     }
 
@@ -225,7 +226,7 @@ impl Settler {
         receipt: &SettlementResponse,
     ) -> Result<(), LedgerError> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
-        self.write_down(claim, &Move::Refused { reason, receipt })
+        self.advance_patiently(claim, &Move::Refused { reason, receipt })
             .await
     }
 
@@ -244,9 +245,14 @@ impl Settler {
         async move { drop(task.await) }
     }
 
-    /// Writes down that a complete response was written, in a task of its own.
-    pub fn record_delivered(self: &Arc<Self>, claim: ClaimId) {
-        drop(self.record(claim, Move::Delivered));
+    /// Writes down that a complete response was written, in a task of its own; the future resolves
+    /// when that is on record.
+    pub fn record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.record(claim, Move::Delivered);
+        async move { drop(task.await) }
     }
 
     /// Runs what must happen after a record, whoever goes away.
@@ -254,13 +260,13 @@ impl Settler {
         drop(self.spawn(work));
     }
 
+    /// Tries again for a while when the ledger fails: a disk may be full for a moment.
     fn record(self: &Arc<Self>, claim: ClaimId, to: Move) -> JoinHandle<()> {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            reach_before(wanted);
-            match this.write_down(claim, &to).await {
-                Ok(()) => reach_after(wanted),
+            match this.advance_patiently(claim, &to).await {
+                Ok(()) => {}
                 // A replay beside the first delivery: both report it.
                 Err(LedgerError::IllegalMove {
                     found: State::Delivered,
@@ -269,6 +275,32 @@ impl Settler {
                 Err(error) => tracing::error!(claim = claim.0, %error, %wanted, "cannot record"),
             }
         })
+    }
+
+    /// Writes a move down, again and again for about 25 seconds while the store itself fails.
+    async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        reach_before(to.state());
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let Err(error) = self
+                .ledger
+                .advance(claim, to.clone(), self.clock.now())
+                .await
+            else {
+                reach_after(to.state());
+                return Ok(());
+            };
+            let hopeless = matches!(
+                error,
+                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
+            );
+            if hopeless || pause > RECORD_PAUSE_MAX {
+                return Err(error);
+            }
+            tracing::warn!(claim = claim.0, %error, wanted = %to.state(), "will record it again");
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
     }
 
     fn spawn<T: Send + 'static>(
@@ -290,26 +322,6 @@ impl Settler {
     }
 }
 
-/// A claim that a task works on, until this is dropped; a panic must not keep the reconciler away.
-struct Active {
-    settler: Arc<Settler>,
-    claim: ClaimId,
-}
-
-impl Active {
-    fn new(settler: &Arc<Settler>, claim: ClaimId) -> Self {
-        settler.active.lock().insert(claim);
-        let settler = Arc::clone(settler);
-        Self { settler, claim }
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.settler.active.lock().remove(&self.claim);
-    }
-}
-
 fn reach_before(wanted: State) {
     match wanted {
         State::Delivered => reach(Step::BeforeDelivered),
@@ -318,11 +330,12 @@ fn reach_before(wanted: State) {
     }
 }
 
-fn reach_after(wanted: State) {
-    match wanted {
+fn reach_after(written: State) {
+    match written {
+        State::Settled => reach(Step::Settled),
         State::Delivered => reach(Step::Delivered),
         State::Released => reach(Step::Released),
-        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+        State::Claimed | State::Settling | State::Refused | State::Expired => {}
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
         Refusal::Internal(_) => plain(
             500,
             "internal_error",
-            "This is our fault; nothing was charged.",
+            "This is our fault. If you paid, repeat the request with the same payment; do not pay again.",
         ),
     }
 }
@@ -104,6 +104,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
         }
         PaymentRefusal::Invalid(reason) => challenge("proof_invalid", Some(reason.as_str())),
         PaymentRefusal::Spent => challenge("payment_spent", Some("payment_already_used")),
+        PaymentRefusal::Abandoned => challenge("payment_abandoned", Some("payment_abandoned")),
         PaymentRefusal::SettlementRefused { receipt } => refused(receipt, purchase, seller),
         PaymentRefusal::InProgress => later(409, "payment_in_progress", IN_PROGRESS, 1),
         PaymentRefusal::Busy => later(503, "busy", STILL_GOOD, 1),

@@ -106,3 +106,36 @@ async fn tls_to_an_origin_is_verified() {
     .await;
     assert_eq!(misnamed.get("/pool/x").await.status, 502);
 }
+
+/// Another wall with an h2c listener is the origin here: a real HTTP/2 server.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_2_origin_gets_the_same_request() {
+    let free = "[[rule]]\nname = \"all\"\npath = \"/{*rest}\"\nfree = true\n";
+    let inner = Setup {
+        listen: "h2c = true".to_owned(),
+        ..Setup::rules(free)
+    }
+    .start()
+    .await;
+    let servers = [format!("http://{}", inner.address)];
+    let wall = Setup::rules(&rules(&servers, "http2 = true")).start().await;
+    assert_eq!(wall.get("/pool/x?q=%2F").await.status, 200);
+    let seen = inner.origin.last();
+    assert_eq!(seen.target, "/pool/x?q=%2F");
+    assert_eq!(seen.header("host"), Some(wall.address.to_string().as_str()));
+    let paid = wall
+        .pay("/sold/x", &Signer::new().proof(&offer(1000)))
+        .await;
+    assert_eq!(
+        (paid.status, paid.receipt()["success"].as_bool()),
+        (200, Some(true))
+    );
+    let failed = wall
+        .pay("/sold/fail", &Signer::new().proof(&offer(1000)))
+        .await;
+    assert_eq!(
+        (failed.status, failed.header("payment-response")),
+        (500, None)
+    );
+    assert_eq!(wall.sandbox.stats().settled, 1);
+}

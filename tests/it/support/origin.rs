@@ -93,7 +93,6 @@ async fn handle(
         .filter_map(|pair| pair.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
-    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
     let body = axum::body::to_bytes(body, 64 << 20)
         .await
         .unwrap_or_default();
@@ -115,6 +114,16 @@ async fn handle(
     });
     let nth = seen.lock().unwrap().len();
     let last = head.uri.path().rsplit('/').next().unwrap_or_default();
+    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
+    answer(last, &number, nth, body).await
+}
+
+async fn answer(
+    last: &str,
+    number: &(dyn Fn(&str, u64) -> u64 + Sync),
+    nth: usize,
+    body: Bytes,
+) -> Response {
     match last {
         "fail" => status(number("status", 500), "{\"error\":\"origin failed\"}"),
         "flaky" if nth <= usize::try_from(number("fail", 1)).unwrap() => status(503, "not yet"),
@@ -132,6 +141,7 @@ async fn handle(
             usize::try_from(number("bytes", 1 << 20))
                 .unwrap()
         ])),
+        "parts" => parts(),
         "dies" => dies(),
         "leaky" => Response::builder()
             .header("PAYMENT-RESPONSE", "forged")
@@ -206,4 +216,18 @@ fn dies() -> Response {
         .header("content-length", "1000")
         .body(Body::from_stream(chunks))
         .unwrap()
+}
+
+/// Ten pieces of ten kilobytes, chunked, a moment apart.
+fn parts() -> Response {
+    let chunks = stream::unfold(0, |n| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        (n < 10).then(|| {
+            (
+                Ok::<_, std::io::Error>(Bytes::from(vec![b'p'; 10_000])),
+                n + 1,
+            )
+        })
+    });
+    Response::new(Body::from_stream(chunks))
 }
