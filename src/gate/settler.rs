@@ -21,7 +21,7 @@ use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
-/// The first pause before a fact is written down again, after the ledger failed.
+/// The first pause before a settled payment is written down again, after the ledger failed.
 const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The last one; all together about 25 seconds.
@@ -281,6 +281,7 @@ impl Settler {
 
     /// Writes a move down, again and again for about 25 seconds while the store itself fails.
     async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        reach_before(to.state());
         let mut pause = RECORD_PAUSE_MIN;
         loop {
             let Err(error) = self
@@ -288,6 +289,7 @@ impl Settler {
                 .advance(claim, to.clone(), self.clock.now())
                 .await
             else {
+                reach_after(to.state());
                 return Ok(());
             };
             let hopeless = matches!(
@@ -348,11 +350,12 @@ fn reach_before(wanted: State) {
     }
 }
 
-fn reach_after(wanted: State) {
-    match wanted {
+fn reach_after(written: State) {
+    match written {
+        State::Settled => reach(Step::Settled),
         State::Delivered => reach(Step::Delivered),
         State::Released => reach(Step::Released),
-        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+        State::Claimed | State::Settling | State::Refused | State::Expired => {}
     }
 }
 

@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::process::Site;
-use crate::support::{Offer, Signer, encode, offer};
+use crate::support::buyer::Offer;
+use crate::support::{Signer, encode, offer};
 
 pub const BUYERS: u64 = 16;
 

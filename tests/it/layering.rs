@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("base64", &["x402::header", "facilitator::http"]),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
+    ("fail", &["failpoint"]),
     (
         "futures-util",
         &["facilitator::supported", "sandbox", "demo"],
@@ -49,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["facilitator::http", "buyer", "cli::pay", "cli::demo"],
     ),
     ("rusqlite", &["ledger::sqlite"]),
+    ("rustix", &["failpoint"]),
     ("rustls-native-certs", &["app"]),
     (
         "secp256k1",
