@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::Settings;
+use crate::config::settings::{LedgerSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
+use crate::ledger::postgres::PostgresLedger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
@@ -91,6 +92,7 @@ pub struct App {
     // Payments run here: it outlives requests, connections and pingora's own runtimes.
     payments: Runtime,
     settler: Arc<Settler>,
+    ledger: Arc<dyn Ledger>,
     under_way: Arc<AtomicUsize>,
 }
 
@@ -134,7 +136,7 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
+        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -161,6 +163,7 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
         })
     }
@@ -171,10 +174,12 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
+        let (leaving, runtime) = (Arc::clone(&ledger), payments.handle().clone());
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
@@ -182,6 +187,7 @@ impl App {
                     while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
                         std::thread::sleep(Duration::from_millis(20));
                     }
+                    runtime.block_on(leaving.leave());
                     tracing::info!("nothing is under way any more; ending");
                     std::process::exit(0);
                 }
@@ -192,6 +198,7 @@ impl App {
         while settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
             std::thread::sleep(Duration::from_millis(20));
         }
+        payments.block_on(ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
     }
 }
@@ -201,7 +208,15 @@ fn open_ledger(
     payments: &Runtime,
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
-    let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    let ledger: Arc<dyn Ledger> = match &settings.ledger {
+        LedgerSettings::File(path) => Arc::new(SqliteLedger::open(path)?),
+        LedgerSettings::Server(server) => {
+            let ca_file = settings.server.ca_file.as_deref();
+            let shared_bytes_max = settings.limits.kept_responses_bytes_max;
+            let connected = PostgresLedger::connect(server, ca_file, shared_bytes_max);
+            Arc::new(payments.block_on(connected)?)
+        }
+    };
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(
@@ -209,7 +224,7 @@ fn open_ledger(
             "claims of an earlier process were given back; nothing was charged for them"
         );
     }
-    Ok(Arc::new(ledger))
+    Ok(ledger)
 }
 
 fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {

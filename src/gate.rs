@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
+mod elsewhere;
 mod fingerprint;
 mod in_flight;
 mod paid;
@@ -226,12 +227,7 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
-        if let Some(record) = self
-            .ledger
-            .find(payment)
-            .await?
-            .filter(|r| r.state.holds_payment())
-        {
+        if let Some(record) = self.holder(ask, payment, presented_for).await? {
             return self.collect(ask, purchase, proof, presented_for, record, slot);
         }
         let proof = {
@@ -256,8 +252,10 @@ impl Gate {
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
-            ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
+            ClaimAnswer::Held(_) => {
+                let holder = self.holder(ask, payment, presented_for).await?;
+                let record = holder.ok_or(PaymentRefusal::InProgress)?;
+                return self.collect(ask, purchase, proof.proof(), presented_for, record, slot);
             }
         };
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
@@ -356,12 +354,14 @@ impl Gate {
     /// the response for a retry. What must be durable is written in a task of its own.
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
+        let mut shared = None;
         if let Some(response) = ending.response.filter(|_| paid.may_be_kept()) {
             let keep_for = if complete {
                 self.limits.retry_window
             } else {
                 OWED_KEPT
             };
+            shared = self.shared(&paid, &response, keep_for);
             self.kept.keep(
                 paid.payment(),
                 paid.fingerprint(),
@@ -369,7 +369,7 @@ impl Gate {
                 keep_for,
             );
         }
-        paid.close(complete);
+        paid.close(complete, shared);
     }
 
     /// A replayed response was written completely.

@@ -12,9 +12,8 @@ use crate::chain::Payer;
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{FacilitatorRequest, SettleAnswer};
 use crate::gate::{Settler, settled_move};
-use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
+use crate::ledger::{ClaimId, Ledger, LedgerError, Move, Record};
 use crate::metrics;
-use crate::settlement::State;
 
 /// How often unknown settlements are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -71,11 +70,7 @@ impl Reconciler {
     ///
     /// [`LedgerError`] when the ledger cannot be read or written.
     pub async fn pass(&mut self) -> Result<usize, LedgerError> {
-        let filter = Filter {
-            states: vec![State::Settling],
-            ..Filter::default()
-        };
-        let unknown: Vec<Record> = self.ledger.list(filter).await?;
+        let unknown: Vec<Record> = self.ledger.unsettled().await?;
         let mut left = 0_usize;
         self.due
             .retain(|id, _| unknown.iter().any(|record| record.id == *id));

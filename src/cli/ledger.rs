@@ -22,8 +22,10 @@ use self::export::{Csv, Json};
 use self::when::When;
 use crate::chain::{Asset, Network, assets, parse_evm_address};
 use crate::clock::{Clock, SystemClock, UnixSeconds};
-use crate::config::{self, settings::Settings};
-use crate::ledger::sqlite::SqliteLedger;
+use crate::config;
+use crate::config::ledger::{is_url, parse_url};
+use crate::config::settings::{LedgerSettings, Settings};
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{Filter, LedgerError, Record};
 use crate::money::{AtomicAmount, Decimals};
 use crate::settlement::State;
@@ -71,9 +73,9 @@ struct Source {
     /// Configuration that names the ledger, and the tokens for amounts
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
-    /// Ledger file itself; amounts are then in smallest units
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    ledger: Option<PathBuf>,
+    /// Ledger itself, a file or a postgres:// URL; amounts of unknown tokens are then in smallest units
+    #[arg(long, value_name = "FILE|URL", conflicts_with = "config")]
+    ledger: Option<String>,
 }
 
 /// Which claims.
@@ -226,7 +228,7 @@ fn list(
         Format::Table => {
             let records = table::collect(&source.ledger, filter)?;
             table::write(&records, &source.tokens, out)?;
-            let totals = source.ledger.totals_blocking(filter)?;
+            let totals = source.ledger.totals(filter)?;
             table::write_totals(&totals, &source.tokens, out)?;
             let counted = totals
                 .iter()
@@ -244,7 +246,7 @@ fn list(
 /// Prints a whole ledger as a table, for the demo.
 pub(super) fn print_table(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let source = Opened {
-        ledger: SqliteLedger::open_read_only(path)?,
+        ledger: LedgerReader::open(&LedgerSettings::File(path.to_owned()), None)?,
         tokens: Tokens::default(),
     };
     let mut out = io::stdout().lock();
@@ -265,7 +267,7 @@ fn owed(args: &OwedArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<(), Fa
                 writeln!(out, "{title}")?;
                 let records = table::collect(&source.ledger, filter)?;
                 table::write(&records, &source.tokens, out)?;
-                let totals = source.ledger.totals_blocking(filter)?;
+                let totals = source.ledger.totals(filter)?;
                 table::write_totals(&totals, &source.tokens, out)?;
                 writeln!(out)?;
             }
@@ -296,21 +298,27 @@ impl Filters {
 
 /// A ledger, and what is known of the tokens in it.
 struct Opened {
-    ledger: SqliteLedger,
+    ledger: LedgerReader,
     tokens: Tokens,
 }
 
 impl Source {
     fn open(&self) -> Result<Opened, Failure> {
-        if let Some(path) = &self.ledger {
-            let tokens = Tokens::default();
+        if let Some(place) = &self.ledger {
+            let settings = if is_url(place) {
+                let server = parse_url(place, Path::new(""));
+                let server = server.map_err(|wrong| Failure::Config(wrong.into()))?;
+                LedgerSettings::Server(Box::new(server))
+            } else {
+                LedgerSettings::File(PathBuf::from(place))
+            };
             return Ok(Opened {
-                ledger: SqliteLedger::open_read_only(path)?,
-                tokens,
+                ledger: LedgerReader::open(&settings, None)?,
+                tokens: Tokens::default(),
             });
         }
         let settings = load(&self.config)?;
-        let ledger = SqliteLedger::open_read_only(&settings.ledger.path)?;
+        let ledger = LedgerReader::open(&settings.ledger, settings.server.ca_file.as_deref())?;
         Ok(Opened {
             ledger,
             tokens: Tokens::of(&settings),

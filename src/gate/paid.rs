@@ -7,7 +7,7 @@ use crate::gate::in_flight::Slot;
 use crate::gate::settler::{Order, Settler};
 use crate::gate::{PaymentRefusal, Refusal};
 use crate::kept::KeptResponse;
-use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
+use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record, SharedResponse};
 use crate::proof::{Proof, VerifiedProof};
 use crate::route::PricedRoute;
 use crate::route::price::{Offer, Quote};
@@ -42,6 +42,8 @@ pub struct Paid {
     good_response: bool,
     order: Order,
     slot: Option<Slot>,
+    /// The response, for other walls.
+    shared: Option<SharedResponse>,
 }
 
 #[derive(Debug)]
@@ -151,6 +153,7 @@ impl Paid {
             good_response: false,
             order,
             slot: Some(slot),
+            shared: None,
         }
     }
 
@@ -281,11 +284,19 @@ impl Paid {
         }
     }
 
-    pub(super) fn close(mut self: Box<Self>, complete: bool) {
+    /// What is not closed here is closed when it is dropped.
+    pub(super) fn close(mut self: Box<Self>, complete: bool, shared: Option<SharedResponse>) {
+        self.shared = shared;
         if let Stage::Settled { claim, .. } = self.stage
             && complete
         {
-            self.settler.record_delivered(claim);
+            let (shared, slot) = (self.shared.take(), self.slot.take());
+            let delivered = self.settler.share_and_record_delivered(claim, shared);
+            // A copy must not find a debt where a response was delivered.
+            self.settler.follow_up(async move {
+                delivered.await;
+                drop(slot);
+            });
             self.stage = Stage::Closed;
         }
     }
@@ -293,14 +304,20 @@ impl Paid {
 
 impl Drop for Paid {
     fn drop(&mut self) {
-        if let Stage::Claimed(claim) = &self.stage {
-            let slot = self.slot.take();
-            let released = self.settler.record_released(claim.id(), "not_delivered");
-            // The payment stays reserved until it is on record that it is free.
-            self.settler.follow_up(async move {
-                released.await;
-                drop(slot);
-            });
+        match &self.stage {
+            Stage::Claimed(claim) => {
+                let slot = self.slot.take();
+                let released = self.settler.record_released(claim.id(), "not_delivered");
+                // The payment stays reserved until it is on record that it is free.
+                self.settler.follow_up(async move {
+                    released.await;
+                    drop(slot);
+                });
+            }
+            Stage::Settled { .. } | Stage::Unknown => {
+                self.settler.let_go(self.order.claim, self.shared.take());
+            }
+            Stage::Closed => {}
         }
     }
 }

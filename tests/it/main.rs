@@ -16,6 +16,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod paid_request;
+mod postgres;
 mod protocols;
 mod replay;
 mod settlement;

@@ -8,7 +8,7 @@ use super::export::{Csv, hex, object};
 use super::table::printable;
 use super::{Failure, Format, Sink, Source, Tokens};
 use crate::chain::PaymentKey;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{ClaimId, Record};
 
 /// Digits of a payment key that are enough to look for it.
@@ -94,7 +94,7 @@ fn indented(value: &Value) -> String {
 }
 
 /// A number is a claim first; as the beginning of a payment key it counts when no claim has it.
-fn look_up(ledger: &SqliteLedger, which: &str) -> Result<Vec<Record>, Failure> {
+fn look_up(ledger: &LedgerReader, which: &str) -> Result<Vec<Record>, Failure> {
     let id = which.parse().ok().map(ClaimId).filter(|id| id.0 > 0);
     if let Some(id) = id
         && let Some(record) = ledger.get(id)?

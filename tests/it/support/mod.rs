@@ -4,12 +4,14 @@
 pub mod buyer;
 pub mod http;
 pub mod origin;
+pub mod postgres;
 pub mod raw;
 pub mod wall;
 
 pub use buyer::{Offer, Signer, offer};
 pub use http::{Answer, client, send};
 pub use origin::Origin;
+pub use postgres::Cluster;
 pub use raw::{RawResponse, raw_request};
 pub use wall::{Setup, Wall};
 

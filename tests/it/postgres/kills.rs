@@ -1,0 +1,222 @@
+//! Walls that die at any moment, by SIGKILL, under a load of buyers who insist on what they paid for.
+//!
+//! `FAREWALL_PG_KILLS=500 cargo test --test it postgres::kills -- --nocapture` is the long run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::B256;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::walls::two_walls;
+use crate::support::{Cluster, Setup, Signer, Wall, client, decode, encode, eventually, offer};
+
+/// How long a buyer tries to get what it signed for. Far longer than any lease.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A response that a buyer got for its payment.
+pub struct Bought {
+    pub nonce: B256,
+    pub receipt: Value,
+}
+
+/// Buyers who pay through any of the walls, again and again, until they are told to stop.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    served: Arc<AtomicUsize>,
+    buyers: Vec<JoinHandle<Vec<Bought>>>,
+}
+
+impl Load {
+    pub fn start(walls: &[Wall], buyers: usize) -> Self {
+        let origins: Vec<String> = walls.iter().map(|wall| wall.url("")).collect();
+        let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let buyers = (0..buyers)
+            .map(|_| {
+                let (origins, stop, served) =
+                    (origins.clone(), Arc::clone(&stop), Arc::clone(&served));
+                tokio::spawn(async move {
+                    let mut bought = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        bought.push(buy(&origins).await);
+                        served.fetch_add(1, Ordering::Relaxed);
+                    }
+                    bought
+                })
+            })
+            .collect();
+        Self {
+            stop,
+            served,
+            buyers,
+        }
+    }
+
+    /// How many responses the buyers got so far.
+    pub fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// Lets every buyer get what it is about to buy.
+    pub async fn finish(self) -> Vec<Bought> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for buyer in self.buyers {
+            all.extend(buyer.await.expect("a buyer did not get what it paid for"));
+        }
+        all
+    }
+}
+
+/// Presents one proof, anywhere, until it is answered with the response. Never signs a second one.
+async fn buy(origins: &[String]) -> Bought {
+    let (signer, offer) = (Signer::new(), offer(2000));
+    let authorization = signer.authorization(&offer);
+    let nonce = authorization.nonce;
+    let payload = signer.payload(&offer, &authorization);
+    let proof = encode(&json!({ "x402Version": 2, "payload": payload, "accepted": offer.0 }));
+    let path = ["/v1/data", "/v1/slow?ms=20", "/v1/slow?ms=150"][rand::random_range(0..3)];
+    let end = Instant::now() + PATIENCE;
+    let client = client();
+    let mut last = String::new();
+    while Instant::now() < end {
+        let origin = &origins[rand::random_range(0..origins.len())];
+        let request = client
+            .get(format!("{origin}{path}"))
+            .header("PAYMENT-SIGNATURE", &proof);
+        match request.send().await {
+            Ok(response) => {
+                let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                let body = response.text().await;
+                last = format!("{status} {body:?}");
+                if status == 200 && body.is_ok() {
+                    let receipt = headers.get("payment-response").expect("a receipt");
+                    let receipt = decode(receipt.to_str().unwrap());
+                    return Bought { nonce, receipt };
+                }
+                // An invitation to pay again would be taken: this buyer has signed for this already.
+                assert_ne!(status, 402, "{path} {last}");
+            }
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(Duration::from_millis(rand::random_range(20..200))).await;
+    }
+    panic!("no response for a proof within {PATIENCE:?}; last: {last}");
+}
+
+/// What must be true at every moment, whatever dies: no payment is taken twice, in the ledger or at
+/// the facilitator, and the books add up.
+#[track_caller]
+pub fn check_the_ledger(wall: &Wall, records: &[Value]) {
+    let mut holders = BTreeMap::<&str, Vec<&Value>>::new();
+    let (mut claimed, mut by_state) = (0_u128, BTreeMap::<&str, u128>::new());
+    for record in records {
+        let state = record["state"].as_str().unwrap();
+        let amount: u128 = record["amount"].as_str().unwrap().parse().unwrap();
+        claimed += amount;
+        *by_state.entry(state).or_default() += amount;
+        if ["claimed", "settling", "settled", "delivered"].contains(&state) {
+            holders
+                .entry(record["payment"].as_str().unwrap())
+                .or_default()
+                .push(record);
+        }
+        let nonce = nonce_of(record);
+        let settled = wall.sandbox.settled(nonce);
+        assert!(settled <= 1, "settled {settled} times: {record}");
+        if ["settled", "delivered"].contains(&state) {
+            assert_eq!(settled, 1, "on record as paid, and it is not: {record}");
+        }
+    }
+    // Invariant 3 of the design.
+    assert_eq!(claimed, by_state.values().sum::<u128>());
+    for (payment, holders) in holders {
+        assert_eq!(holders.len(), 1, "{payment} is taken twice: {holders:?}");
+    }
+}
+
+/// What must be true when all is quiet: what was paid was delivered, and what was delivered was paid.
+#[track_caller]
+pub fn check_the_books(walls: &[Wall], bought: &[Bought]) {
+    eventually("every payment is delivered", || {
+        let open = ["claimed", "settling", "settled"];
+        walls[0]
+            .states()
+            .iter()
+            .all(|state| !open.contains(&state.as_str()))
+    });
+    let records = walls[0].ledger();
+    check_the_ledger(&walls[0], &records);
+    let paid: BTreeMap<B256, &Value> = records
+        .iter()
+        .filter(|record| record["state"] == "delivered")
+        .map(|record| (nonce_of(record), record))
+        .collect();
+    for Bought { nonce, receipt } in bought {
+        let record = paid.get(nonce).expect("served, and not on record as paid");
+        assert_eq!(record["transaction"], receipt["transaction"]);
+        assert_eq!(receipt["success"], true);
+    }
+    assert_eq!(paid.len(), bought.len(), "paid, and not served");
+    let settled = usize::try_from(walls[0].sandbox.stats().settled).unwrap();
+    assert_eq!(settled, bought.len(), "money moved for nothing");
+}
+
+fn nonce_of(record: &Value) -> B256 {
+    let nonce = record["nonce"].as_str().unwrap();
+    nonce.strip_prefix("eip3009:").unwrap().parse().unwrap()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long to run is the caller's wish"
+)]
+fn kills() -> usize {
+    let wish = std::env::var("FAREWALL_PG_KILLS").ok();
+    wish.map_or(20, |kills| kills.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
+    let Some(cluster) = Cluster::start() else {
+        return;
+    };
+    let patient = |setup: Setup| Setup {
+        limits: "duplicate_wait_ms = 1000".to_owned(),
+        ..setup
+    };
+    let mut walls = two_walls(&cluster, "lease_s = 2", patient).await;
+    let load = Load::start(&walls, 12);
+    let kills = kills();
+    for kill in 1..=kills {
+        let pause = rand::random_range(50..600);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let victim = rand::random_range(0..walls.len());
+        walls[victim].kill();
+        let records = walls[1 - victim].ledger();
+        check_the_ledger(&walls[victim], &records);
+        walls[victim].restart();
+        if kill % 50 == 0 {
+            eprintln!(
+                "{kill} kills, {} payments, {} served",
+                records.len(),
+                load.served()
+            );
+        }
+    }
+    let bought = load.finish().await;
+    check_the_books(&walls, &bought);
+    let released = walls[0]
+        .states()
+        .iter()
+        .filter(|state| *state == "released")
+        .count();
+    eprintln!(
+        "{kills} kills: {} served, {released} claims given back, 0 violations",
+        bought.len()
+    );
+    assert!(bought.len() > kills, "hardly any load");
+}
