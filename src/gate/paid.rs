@@ -227,7 +227,10 @@ impl Paid {
                 self.slot.iter().for_each(Slot::mark_sold);
                 Ok(())
             }
-            Err(refusal @ PaymentRefusal::OutcomeUnknown) => Err(refusal),
+            // A write that failed may have been carried out: the stage is as unknown as the outcome.
+            Err(refusal @ (PaymentRefusal::OutcomeUnknown | PaymentRefusal::Ledger(_))) => {
+                Err(refusal)
+            }
             Err(refusal) => {
                 self.stage = Stage::Closed;
                 Err(refusal)

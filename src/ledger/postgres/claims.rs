@@ -209,7 +209,7 @@ impl Core {
             | State::Delivered
             | State::Released
             | State::Refused
-            | State::Expired => "CASE WHEN $10::bigint IS NULL THEN NULL END",
+            | State::Expired => "CASE WHEN $10::bigint IS NULL THEN NULL::bigint END",
         };
         let sql = format!(
             "UPDATE farewall.claim SET state = $2, changed_at = $3,

@@ -62,7 +62,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Error)]
 pub(super) enum Fault {
     /// No connection.
-    #[error("no connection: {0}")]
+    #[error("no connection: {}", why_none(.0))]
     Pool(#[from] PoolError),
     /// The pool cannot be made.
     #[error("no connection pool: {0}")]
@@ -99,6 +99,17 @@ fn sentence(error: &tokio_postgres::Error) -> String {
         (Some(said), _) => format!("{} ({})", said.message(), said.code().code()),
         (None, Some(cause)) => format!("{error}: {cause}"),
         (None, None) => error.to_string(),
+    }
+}
+
+fn why_none(error: &PoolError) -> String {
+    match error {
+        PoolError::Backend(cause) => sentence(cause),
+        PoolError::PostCreateHook(HookError::Backend(cause)) => sentence(cause),
+        PoolError::Timeout(_)
+        | PoolError::Closed
+        | PoolError::NoRuntimeSpecified
+        | PoolError::PostCreateHook(_) => error.to_string(),
     }
 }
 

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use alloy_primitives::B256;
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::walls::two_walls;
-use crate::support::{Cluster, Setup, Signer, Wall, client, decode, encode, eventually, offer};
+use super::walls::{balanced, two_walls};
+use crate::support::{Cluster, Setup, Signer, Wall, decode, encode, eventually, offer};
 
 /// How long a buyer tries to get what it signed for. Far longer than any lease.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,13 +81,10 @@ async fn buy(origins: &[String]) -> Bought {
     let proof = encode(&json!({ "x402Version": 2, "payload": payload, "accepted": offer.0 }));
     let path = ["/v1/data", "/v1/slow?ms=20", "/v1/slow?ms=150"][rand::random_range(0..3)];
     let end = Instant::now() + PATIENCE;
-    let client = client();
     let mut last = String::new();
     while Instant::now() < end {
         let origin = &origins[rand::random_range(0..origins.len())];
-        let request = client
-            .get(format!("{origin}{path}"))
-            .header("PAYMENT-SIGNATURE", &proof);
+        let request = balanced(Method::GET, &format!("{origin}{path}"), &proof);
         match request.send().await {
             Ok(response) => {
                 let (status, headers) = (response.status().as_u16(), response.headers().clone());

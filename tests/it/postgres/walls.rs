@@ -4,10 +4,22 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use farewall::sandbox::SandboxOptions;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 
 use crate::support::wall::farewall;
-use crate::support::{Cluster, Setup, Signer, Wall, client, eventually, offer, send};
+use crate::support::{Answer, Cluster, Setup, Signer, Wall, client, eventually, offer, send};
+
+/// A request as a balancer passes it on: the host is that of the site, whichever wall gets it.
+pub fn balanced(method: Method, url: &str, proof: &str) -> RequestBuilder {
+    let request = client().request(method, url);
+    request
+        .header("host", "api.example.com")
+        .header("PAYMENT-SIGNATURE", proof)
+}
+
+async fn pay(wall: &Wall, path: &str, proof: &str) -> Answer {
+    send(balanced(Method::GET, &wall.url(path), proof)).await
+}
 
 /// Two walls on one database of this cluster.
 pub async fn two_walls(cluster: &Cluster, more: &str, setup: impl Fn(Setup) -> Setup) -> [Wall; 2] {
@@ -32,11 +44,9 @@ async fn a_thousand_copies_of_one_proof_over_two_walls_run_the_upstream_once_and
     };
     let walls = two_walls(&cluster, "", slow).await;
     let proof = Signer::new().proof(&offer(2000));
-    let client = client();
     let copies = (0..1000_usize).map(|n| {
-        let (client, proof) = (client.clone(), proof.clone());
-        let url = walls[n % 2].url("/v1/slow?ms=200");
-        tokio::spawn(async move { send(client.get(url).header("PAYMENT-SIGNATURE", proof)).await })
+        let copy = balanced(Method::GET, &walls[n % 2].url("/v1/slow?ms=200"), &proof);
+        tokio::spawn(send(copy))
     });
     let (mut statuses, mut bodies) = (Vec::new(), HashSet::new());
     for copy in copies.collect::<Vec<_>>() {
@@ -60,9 +70,7 @@ async fn a_retry_at_the_other_wall_gets_the_kept_response_and_for_anything_else_
     let walls = two_walls(&cluster, "", |setup| setup).await;
     let proof = Signer::new().proof(&offer(2000));
     let post = |wall: &Wall, body: &'static str| {
-        wall.request(Method::POST, "/v1/echo")
-            .header("PAYMENT-SIGNATURE", &proof)
-            .body(body)
+        balanced(Method::POST, &wall.url("/v1/echo"), &proof).body(body)
     };
     let first = send(post(&walls[0], "work")).await;
     assert_eq!((first.status, first.body.as_str()), (200, "work"));
@@ -71,7 +79,7 @@ async fn a_retry_at_the_other_wall_gets_the_kept_response_and_for_anything_else_
     assert_eq!(retry.header("idempotency-replayed"), Some("true"));
     assert_eq!(retry.receipt(), first.receipt());
     assert_eq!(send(post(&walls[1], "other")).await.status, 402);
-    assert_eq!(walls[1].pay("/v1/x", &proof).await.status, 402);
+    assert_eq!(pay(&walls[1], "/v1/x", &proof).await.status, 402);
     assert_eq!(walls[0].origin.seen().len(), 1);
     assert_eq!(walls[0].sandbox.stats().settled, 1);
 }
@@ -88,10 +96,10 @@ async fn what_a_dead_wall_held_is_taken_over_after_its_lease() {
     let mut walls = two_walls(&cluster, "lease_s = 3", slow).await;
     let proof = Signer::new().proof(&offer(2000));
     let url = walls[0].url("/v1/slow?ms=20000");
-    let asking = client().get(url).header("PAYMENT-SIGNATURE", &proof);
+    let asking = balanced(Method::GET, &url, &proof);
     let asked = tokio::spawn(asking.send());
     eventually("claimed", || walls[1].states() == ["claimed"]);
-    let elsewhere = walls[1].pay("/v1/slow?ms=20000", &proof).await;
+    let elsewhere = pay(&walls[1], "/v1/slow?ms=20000", &proof).await;
     assert_eq!(elsewhere.status, 409);
     assert!(elsewhere.header("retry-after").is_some());
     assert_eq!(
@@ -104,16 +112,9 @@ async fn what_a_dead_wall_held_is_taken_over_after_its_lease() {
     assert_eq!(walls[1].states(), ["claimed"], "its lease has not run out");
     eventually("released", || walls[1].states() == ["released"]);
     assert_eq!(walls[1].ledger()[0]["reason"], "wall_lost");
-    assert_eq!(
-        walls[1]
-            .pay("/v1/quote?a", &Signer::new().proof(&offer(1000)))
-            .await
-            .status,
-        200
-    );
-    let answer = walls[1].pay("/v1/any", &proof).await;
+    let answer = pay(&walls[1], "/v1/any", &proof).await;
     assert_eq!(answer.status, 200, "the proof is good again");
-    assert_eq!(walls[0].sandbox.stats().settled, 2);
+    assert_eq!(walls[0].sandbox.stats().settled, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +136,7 @@ async fn without_the_database_nothing_is_sold_and_it_heals_by_itself() {
     assert_eq!(ready().await, 200);
     for round in 0..3 {
         cluster.down();
-        let before = wall.origin.seen().len();
+        let before = wall.origin.hits("/v1/quote");
         let kept = proof();
         let refused = wall.pay("/v1/quote", &kept).await;
         assert_eq!(refused.status, 503, "round {round}");
@@ -148,10 +149,7 @@ async fn without_the_database_nothing_is_sold_and_it_heals_by_itself() {
             200,
             "what is free stays free"
         );
-        assert_eq!(
-            wall.origin.hits("/v1/quote") + 1,
-            before - wall.origin.hits("/health") + 2
-        );
+        assert_eq!(wall.origin.hits("/v1/quote"), before, "no work for nothing");
         cluster.up();
         assert_eq!(ready().await, 200);
         assert_eq!(

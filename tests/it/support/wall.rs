@@ -217,7 +217,7 @@ impl Setup {
             r#"{top}
 [server]
 public_origin = "https://api.example.com"
-admin = "off"
+{admin}
 worker_threads = 2
 {server}
 [[listen]]
@@ -225,7 +225,6 @@ address = "{address}"
 {listen}
 [limits]
 {limits}
-[ledger]
 {ledger}
 [facilitator.sandbox]
 url = "{facilitator}"
@@ -245,7 +244,17 @@ url = "http://{origin}"
             server = self.server,
             listen = self.listen,
             limits = self.limits,
-            ledger = self.ledger.as_deref().unwrap_or("path = \"ledger.db\""),
+            admin = if self.server.contains("admin = ") {
+                ""
+            } else {
+                "admin = \"off\""
+            },
+            ledger = if self.top.contains("ledger = ") {
+                String::new()
+            } else {
+                let ledger = self.ledger.as_deref().unwrap_or("path = \"ledger.db\"");
+                format!("[ledger]\n{ledger}")
+            },
             settings = self.facilitator,
             upstream = self.upstream,
             rules = self.rules.as_deref().unwrap_or(RULES),
