@@ -284,14 +284,26 @@ impl Settler {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            match this.ledger.advance(claim, to, this.clock.now()).await {
-                Ok(()) => {}
-                // A replay beside the first delivery: both report it.
-                Err(LedgerError::IllegalMove {
-                    found: State::Delivered,
-                    ..
-                }) if wanted == State::Delivered => {}
-                Err(error) => tracing::error!(claim = claim.0, %error, %wanted, "cannot record"),
+            let mut pause = RECORD_PAUSE_MIN;
+            loop {
+                let now = this.clock.now();
+                let error = match this.ledger.advance(claim, to.clone(), now).await {
+                    Ok(()) => return,
+                    // A replay beside the first delivery: both report it.
+                    Err(LedgerError::IllegalMove {
+                        found: State::Delivered,
+                        ..
+                    }) if wanted == State::Delivered => return,
+                    Err(error) => error,
+                };
+                tracing::error!(claim = claim.0, %error, %wanted, "cannot record");
+                // What was delivered must not stay a debt because the store was away for a moment.
+                let passing = matches!(error, LedgerError::Store { .. });
+                if !passing || wanted != State::Delivered || pause > RECORD_PAUSE_MAX {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                pause = pause.saturating_mul(2);
             }
         })
     }

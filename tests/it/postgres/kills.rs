@@ -13,15 +13,18 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::walls::{balanced, two_walls};
-use crate::support::{Cluster, Setup, Signer, Wall, decode, encode, eventually, offer};
+use crate::support::{Cluster, Setup, Signer, Wall, decode, encode, eventually, offer, send};
+use farewall::settlement::{STATES, State};
 
 /// How long a buyer tries to get what it signed for. Far longer than any lease.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A response that a buyer got for its payment.
 pub struct Bought {
-    pub nonce: B256,
-    pub receipt: Value,
+    nonce: B256,
+    receipt: Value,
+    path: &'static str,
+    proof: String,
 }
 
 /// Buyers who pay through any of the walls, again and again, until they are told to stop.
@@ -93,7 +96,12 @@ async fn buy(origins: &[String]) -> Bought {
                 if status == 200 && body.is_ok() {
                     let receipt = headers.get("payment-response").expect("a receipt");
                     let receipt = decode(receipt.to_str().unwrap());
-                    return Bought { nonce, receipt };
+                    return Bought {
+                        nonce,
+                        receipt,
+                        path,
+                        proof,
+                    };
                 }
                 // An invitation to pay again would be taken: this buyer has signed for this already.
                 assert_ne!(status, 402, "{path} {last}");
@@ -105,55 +113,89 @@ async fn buy(origins: &[String]) -> Bought {
     panic!("no response for a proof within {PATIENCE:?}; last: {last}");
 }
 
-/// What must be true at every moment, whatever dies: no payment is taken twice, in the ledger or at
-/// the facilitator, and the books add up.
-#[track_caller]
-pub fn check_the_ledger(wall: &Wall, records: &[Value]) {
-    let mut holders = BTreeMap::<&str, Vec<&Value>>::new();
-    let (mut claimed, mut by_state) = (0_u128, BTreeMap::<&str, u128>::new());
-    for record in records {
-        let state = record["state"].as_str().unwrap();
-        let amount: u128 = record["amount"].as_str().unwrap().parse().unwrap();
-        claimed += amount;
-        *by_state.entry(state).or_default() += amount;
-        if ["claimed", "settling", "settled", "delivered"].contains(&state) {
-            holders
-                .entry(record["payment"].as_str().unwrap())
-                .or_default()
-                .push(record);
+/// What was in the ledger at the last look: nothing may vanish, and nothing may go back.
+#[derive(Default)]
+pub struct Books(BTreeMap<u64, State>);
+
+impl Books {
+    /// What must be true at every moment, whatever dies: no payment is taken twice, in the ledger or at
+    /// the facilitator, claims only move as they may, and the sums add up.
+    #[track_caller]
+    pub fn check(&mut self, wall: &Wall, records: &[Value]) {
+        let mut holders = BTreeMap::<&str, &Value>::new();
+        let mut now = BTreeMap::new();
+        let (mut open, mut paid, mut unpaid) = (0, 0, 0);
+        for record in records {
+            let state: State = record["state"].as_str().unwrap().parse().unwrap();
+            now.insert(record["id"].as_u64().unwrap(), state);
+            let amount: u64 = record["amount_atomic"].as_str().unwrap().parse().unwrap();
+            match state {
+                State::Claimed | State::Settling => open += amount,
+                State::Settled | State::Delivered => paid += amount,
+                State::Released | State::Refused | State::Expired => unpaid += amount,
+            }
+            if state.holds_payment() {
+                let other = holders.insert(record["payment"].as_str().unwrap(), record);
+                assert!(other.is_none(), "taken twice: {other:?} and {record}");
+            }
+            let settled = wall.sandbox.settled(nonce_of(record));
+            assert!(settled <= 1, "settled {settled} times: {record}");
+            assert!(
+                !state.is_paid() || settled == 1,
+                "on record as paid, and it is not: {record}"
+            );
         }
-        let nonce = nonce_of(record);
-        let settled = wall.sandbox.settled(nonce);
-        assert!(settled <= 1, "settled {settled} times: {record}");
-        if ["settled", "delivered"].contains(&state) {
-            assert_eq!(settled, 1, "on record as paid, and it is not: {record}");
+        for (id, was) in &self.0 {
+            let is = now.get(id).unwrap_or_else(|| panic!("claim {id} vanished"));
+            assert!(may_end_as(*was, *is), "claim {id} went from {was} to {is}");
         }
-    }
-    // Invariant 3 of the design.
-    assert_eq!(claimed, by_state.values().sum::<u128>());
-    for (payment, holders) in holders {
-        assert_eq!(holders.len(), 1, "{payment} is taken twice: {holders:?}");
+        // Invariant 3 of the design: each claim costs 2000 and is in exactly one state.
+        assert_eq!(
+            2000 * u64::try_from(now.len()).unwrap(),
+            open + paid + unpaid
+        );
+        self.0 = now;
     }
 }
 
-/// What must be true when all is quiet: what was paid was delivered, and what was delivered was paid.
-#[track_caller]
-pub fn check_the_books(walls: &[Wall], bought: &[Bought]) {
+/// Whether legal moves lead from one state to the other.
+fn may_end_as(from: State, to: State) -> bool {
+    from == to
+        || STATES
+            .into_iter()
+            .any(|next| from.may_become(next) && may_end_as(next, to))
+}
+
+/// What must be true when all is quiet: what was paid was delivered or is collected by its proof, and
+/// nothing was served that was not paid.
+pub async fn check_the_books(walls: &[Wall], bought: &[Bought]) {
+    eventually("nothing is open", || {
+        let open = ["claimed", "settling"];
+        let states = walls[0].states();
+        states.iter().all(|state| !open.contains(&state.as_str()))
+    });
+    let by_nonce: BTreeMap<B256, &Bought> = bought.iter().map(|b| (b.nonce, b)).collect();
+    let records = walls[0].ledger();
+    let owed = records.iter().filter(|record| record["state"] == "settled");
+    let owed: Vec<&Bought> = owed.map(|record| by_nonce[&nonce_of(record)]).collect();
+    eprintln!("{} debts are collected", owed.len());
+    for (n, debt) in owed.iter().enumerate() {
+        let url = walls[n % walls.len()].url(debt.path);
+        let answer = send(balanced(Method::GET, &url, &debt.proof)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.receipt(), debt.receipt);
+    }
     eventually("every payment is delivered", || {
-        let open = ["claimed", "settling", "settled"];
-        walls[0]
-            .states()
-            .iter()
-            .all(|state| !open.contains(&state.as_str()))
+        !walls[0].states().contains(&"settled".to_owned())
     });
     let records = walls[0].ledger();
-    check_the_ledger(&walls[0], &records);
+    Books::default().check(&walls[0], &records);
     let paid: BTreeMap<B256, &Value> = records
         .iter()
         .filter(|record| record["state"] == "delivered")
         .map(|record| (nonce_of(record), record))
         .collect();
-    for Bought { nonce, receipt } in bought {
+    for Bought { nonce, receipt, .. } in bought {
         let record = paid.get(nonce).expect("served, and not on record as paid");
         assert_eq!(record["transaction"], receipt["transaction"]);
         assert_eq!(receipt["success"], true);
@@ -188,14 +230,14 @@ async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
     };
     let mut walls = two_walls(&cluster, "lease_s = 2", patient).await;
     let load = Load::start(&walls, 12);
-    let kills = kills();
+    let (kills, mut books) = (kills(), Books::default());
     for kill in 1..=kills {
         let pause = rand::random_range(50..600);
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let victim = rand::random_range(0..walls.len());
         walls[victim].kill();
         let records = walls[1 - victim].ledger();
-        check_the_ledger(&walls[victim], &records);
+        books.check(&walls[victim], &records);
         walls[victim].restart();
         if kill % 50 == 0 {
             eprintln!(
@@ -206,7 +248,7 @@ async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
         }
     }
     let bought = load.finish().await;
-    check_the_books(&walls, &bought);
+    check_the_books(&walls, &bought).await;
     let released = walls[0]
         .states()
         .iter()

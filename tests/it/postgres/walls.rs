@@ -177,7 +177,7 @@ async fn a_database_that_goes_away_under_load_loses_no_payment_and_takes_none_tw
     tokio::time::sleep(Duration::from_millis(500)).await;
     let bought = load.finish().await;
     assert!(bought.len() > 20, "only {}", bought.len());
-    super::kills::check_the_books(&walls, &bought);
+    super::kills::check_the_books(&walls, &bought).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
