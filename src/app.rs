@@ -1,25 +1,29 @@
 //! Settings become a running wall: the only place that wires.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
+use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{LedgerSettings, Settings};
+use crate::config::settings::{LedgerSettings, ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
-use crate::ledger::postgres::PostgresLedger;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
@@ -50,6 +54,9 @@ pub enum StartError {
     /// A facilitator's client cannot be built.
     #[error(transparent)]
     Facilitator(#[from] BuildError),
+    /// A chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] chain_rpc::BuildError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -70,6 +77,9 @@ pub enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// Two walls on one ledger: the start of the second would give back what the first has claimed.
+    #[error("the ledger {} is in use by another wall", .0.display())]
+    LedgerInUse(PathBuf),
     /// TLS to upstreams and facilitators needs to know whom to trust.
     #[error(
         "no certificate authorities found; install the package ca-certificates, \
@@ -94,6 +104,8 @@ pub struct App {
     settler: Arc<Settler>,
     ledger: Arc<dyn Ledger>,
     under_way: Arc<AtomicUsize>,
+    // Held until the process ends, however it ends.
+    ledger_lock: Option<File>,
 }
 
 impl App {
@@ -104,6 +116,7 @@ impl App {
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         require_authorities(settings.server.ca_file.as_deref())?;
+        require_free_addresses(&settings)?;
         let payments = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("payments")
@@ -114,6 +127,10 @@ impl App {
                 cause,
             })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger_lock = match &settings.ledger {
+            LedgerSettings::File(path) => Some(lock_ledger(path)?),
+            LedgerSettings::Server(_) => None,
+        };
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -136,7 +153,8 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), clock);
+        let chains = chains(&settings)?;
+        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), chains, clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -152,6 +170,7 @@ impl App {
             seller: Seller {
                 public_origin: settings.server.public_origin.clone(),
                 service_name: settings.server.service_name.clone(),
+                allowance_as_402: settings.server.permit2_allowance_as_402,
             },
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
@@ -165,6 +184,7 @@ impl App {
             settler,
             ledger,
             under_way,
+            ledger_lock,
         })
     }
 
@@ -176,6 +196,7 @@ impl App {
             settler,
             ledger,
             under_way,
+            ledger_lock: _ledger_lock,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
@@ -203,20 +224,35 @@ impl App {
     }
 }
 
+/// Takes the file beside the ledger that says "one wall a ledger". The system lets go of it when the
+/// process ends; the file itself stays and means nothing.
+fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
+    let mut name = ledger.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let path = ledger.with_file_name(name);
+    let failed = |cause| StartError::Io {
+        what: format!("cannot lock the ledger with {}", path.display()),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
+    }
+}
+
 fn open_ledger(
     settings: &Settings,
     payments: &Runtime,
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
-    let ledger: Arc<dyn Ledger> = match &settings.ledger {
-        LedgerSettings::File(path) => Arc::new(SqliteLedger::open(path)?),
-        LedgerSettings::Server(server) => {
-            let ca_file = settings.server.ca_file.as_deref();
-            let shared_bytes_max = settings.limits.kept_responses_bytes_max;
-            let connected = PostgresLedger::connect(server, ca_file, shared_bytes_max);
-            Arc::new(payments.block_on(connected)?)
-        }
-    };
+    let ca_file = settings.server.ca_file.as_deref();
+    let shared_bytes_max = settings.limits.kept_responses_bytes_max;
+    let opened = open_for_writing(&settings.ledger, ca_file, shared_bytes_max);
+    let ledger = payments.block_on(opened)?;
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(
@@ -227,7 +263,8 @@ fn open_ledger(
     Ok(ledger)
 }
 
-fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
+/// The clients of all facilitators.
+pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
@@ -235,6 +272,16 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
             name.clone(),
             Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
         );
+    }
+    Ok(all)
+}
+
+/// The chains that may be asked what became of a payment.
+pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildError> {
+    let ca_file = settings.server.ca_file.as_deref();
+    let mut all = Chains::new();
+    for (network, settings) in &settings.networks {
+        all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
     }
     Ok(all)
 }
@@ -370,43 +417,68 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall);
-    // h2c is recognised by its preface per connection; pingora has one switch for all listeners of
-    // a service, so listeners with and without it are told apart below.
-    let h2c = settings.listeners.iter().any(|l| l.h2c);
-    if let Some(logic) = service.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = h2c;
-        logic.server_options = Some(options);
-    }
-    for listener in &settings.listeners {
-        let address = listener.address.to_string();
-        match &listener.tls {
-            None => service.add_tcp(&address),
-            Some(files) => {
-                let tls = |cause: String| StartError::Tls {
-                    address: address.clone(),
-                    cause,
-                };
-                for file in [&files.cert, &files.key] {
-                    std::fs::read(file).map_err(|e| tls(format!("{}: {e}", file.display())))?;
-                }
-                let (cert, key) = (
-                    files.cert.display().to_string(),
-                    files.key.display().to_string(),
-                );
-                let mut settings =
-                    TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
-                settings.enable_h2();
-                service.add_tls_with_settings(&address, None, settings);
-            }
+    // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
+    // more: only the listeners that ask for it pay for that, in a service of their own.
+    for h2c in [false, true] {
+        let listeners: Vec<_> = settings.listeners.iter().filter(|l| l.h2c == h2c).collect();
+        if listeners.is_empty() {
+            continue;
         }
+        let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall.clone());
+        if let Some(logic) = service.app_logic_mut() {
+            let mut options = HttpServerOptions::default();
+            options.h2c = h2c;
+            logic.server_options = Some(options);
+        }
+        for listener in listeners {
+            listen(&mut service, listener)?;
+        }
+        server.add_service(service);
     }
-    server.add_service(service);
     for service in health {
         server.add_service(service);
     }
     Ok(server)
+}
+
+fn listen(
+    service: &mut Service<HttpProxy<Wall>>,
+    listener: &ListenSettings,
+) -> Result<(), StartError> {
+    let address = listener.address.to_string();
+    let Some(files) = &listener.tls else {
+        service.add_tcp(&address);
+        return Ok(());
+    };
+    let failed = |cause: String| StartError::Tls {
+        address: address.clone(),
+        cause,
+    };
+    for file in [&files.cert, &files.key] {
+        std::fs::read(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+    }
+    let (cert, key) = (
+        files.cert.display().to_string(),
+        files.key.display().to_string(),
+    );
+    let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
+    tls.enable_h2();
+    service.add_tls_with_settings(&address, None, tls);
+    Ok(())
+}
+
+/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
+/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
+fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
+    for listener in &settings.listeners {
+        std::net::TcpListener::bind(listener.address)
+            .map(drop)
+            .map_err(|cause| StartError::Io {
+                what: format!("cannot listen on {}", listener.address),
+                cause,
+            })?;
+    }
+    Ok(())
 }
 
 /// pingora panics at its start when it finds no certificate authorities: say it properly before.

@@ -1,10 +1,10 @@
-//! The configuration: from TOML text to checked [`settings`], with every complaint at once.
+//! The configuration: from TOML text to checked [`Settings`], with every complaint at once.
 //!
 //! ```text
 //! text ─▶ document (tree with places) ─▶ include ─▶ sections (server, facilitator, accept, upstream, rule) ─▶ Settings
 //! ```
 //!
-//! [`lint`] then says what is allowed but hardly meant. What needs the routes is in `route`.
+//! [`lint()`] then says what is allowed but hardly meant. What needs the routes is in `route`.
 
 pub mod settings;
 pub mod diagnostic;
@@ -19,6 +19,7 @@ mod server;
 pub mod ledger;
 mod facilitator;
 mod accept;
+mod network;
 mod upstream;
 mod rule;
 mod lint;
@@ -43,7 +44,7 @@ pub use self::lint::lint;
 pub struct Loaded {
     /// The checked values.
     pub settings: Settings,
-    /// What the reader noticed that does not stop the start. [`lint`] and `route` know more.
+    /// What the reader noticed that does not stop the start. [`lint()`] and `route` know more.
     pub warnings: Vec<Diagnostic>,
     files: Files,
     places: BTreeMap<String, Span>,
@@ -203,6 +204,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         keys::UPSTREAM,
         upstream::upstream,
     );
+    let networks = network::networks(files, tables, &accepts.good);
     let unmatched = unmatched(&top, &upstreams);
     let context = rule::Context {
         accepts: &accepts,
@@ -221,6 +223,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         rules,
         unmatched: unmatched?,
         cors,
+        networks,
     })
 }
 

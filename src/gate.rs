@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
+mod abandoned;
 mod elsewhere;
 mod fingerprint;
 mod in_flight;
@@ -22,10 +23,11 @@ use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
 use crate::clock::Clock;
+use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
-use crate::proof::check::check;
+use crate::proof::check::identify;
 use crate::proof::parse::parse;
 use crate::proof::verify::{Verifier, VerifyError};
 use crate::proof::{Proof, ProofHeaders};
@@ -51,6 +53,9 @@ pub struct Ask<'a> {
     pub target: &'a CanonicalTarget,
     /// The payment headers.
     pub proof: ProofHeaders<'a>,
+    /// `Idempotency-Key`: what only this client knows of the request. It takes part in the
+    /// fingerprint, so that who rebuilds a proof from the chain cannot collect its response.
+    pub idempotency_key: Option<&'a [u8]>,
     /// Whether a body is declared.
     pub has_body: bool,
     /// `Content-Length`, when given.
@@ -65,7 +70,7 @@ pub enum Admission {
     /// To the upstream: paid, or about to be.
     Paid(Box<Paid>),
     /// Not to the upstream: this payment has bought a response already, and it is still here.
-    Replay(Replay),
+    Replay(Box<Replay>),
 }
 
 /// A kept response for the payment that bought it.
@@ -77,7 +82,7 @@ pub struct Replay {
     pub receipt: Option<SettlementResponse>,
     /// What is bought.
     pub purchase: Purchase,
-    record: Box<Record>,
+    record: Record,
     _slot: Slot,
 }
 
@@ -111,6 +116,9 @@ pub struct GateLimits {
     pub retry_window: Duration,
 }
 
+/// So many copies of requests in flight wait for their answers; further ones are turned away.
+const WAITING_MAX: usize = 4096;
+
 /// How long an owed response is kept: until its buyer collects it, but not for ever.
 const OWED_KEPT: Duration = Duration::from_secs(3600);
 
@@ -124,6 +132,8 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     in_flight: Arc<InFlight>,
     unverified: Semaphore,
+    waiting: Semaphore,
+    abandoned: Abandoned,
     limits: GateLimits,
 }
 
@@ -158,6 +168,8 @@ impl Gate {
             clock: parts.clock,
             in_flight: Arc::new(InFlight::default()),
             unverified: Semaphore::new(parts.limits.unverified_proofs_max),
+            waiting: Semaphore::new(WAITING_MAX),
+            abandoned: Abandoned::default(),
             limits: parts.limits,
         }
     }
@@ -221,14 +233,21 @@ impl Gate {
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let checked = check(proof, now)?;
+        let checked = identify(proof)?;
         let proof = checked.proof();
         let payment = proof.payment().key();
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
-        if let Some(record) = self.holder(ask, payment, presented_for).await? {
-            return self.collect(ask, purchase, proof, presented_for, record, slot);
+        if let Some(record) = self.holder(payment, presented_for).await? {
+            return self
+                .collect(ask, purchase, proof, presented_for, record, slot)
+                .await;
+        }
+        // Only now: a debt is collected with the proof that paid for it, however old.
+        checked.in_time(now)?;
+        if self.abandoned.too_often(payment) {
+            return Err(PaymentRefusal::Abandoned);
         }
         let proof = {
             let _permit = self
@@ -253,9 +272,11 @@ impl Gate {
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(_) => {
-                let holder = self.holder(ask, payment, presented_for).await?;
+                let holder = self.holder(payment, presented_for).await?;
                 let record = holder.ok_or(PaymentRefusal::InProgress)?;
-                return self.collect(ask, purchase, proof.proof(), presented_for, record, slot);
+                return self
+                    .collect(ask, purchase, proof.proof(), presented_for, record, slot)
+                    .await;
             }
         };
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
@@ -278,6 +299,10 @@ impl Gate {
             match self.in_flight.enter(payment, presented_for) {
                 Entry::Entered(slot) => return Ok(slot),
                 Entry::Taken { same, mut work } => {
+                    let _place = self
+                        .waiting
+                        .try_acquire()
+                        .map_err(|_| PaymentRefusal::InProgress)?;
                     match tokio::time::timeout_at(deadline, work.end(!same)).await {
                         Ok(WorkEnd::Gone) => {}
                         Ok(WorkEnd::Sold) => return Err(PaymentRefusal::Spent),
@@ -289,7 +314,7 @@ impl Gate {
     }
 
     /// The payment is known: what does presenting it again give?
-    fn collect(
+    async fn collect(
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
@@ -301,25 +326,44 @@ impl Gate {
         if record.claim.fingerprint != presented_for {
             return Err(PaymentRefusal::Spent);
         }
+        // A debt that a person has settled otherwise is no debt any more.
+        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
+            self.ledger.let_go(record.id);
+            return Err(PaymentRefusal::Spent);
+        }
         let receipt = record
             .receipt
             .as_deref()
             .and_then(|text| serde_json::from_str(text).ok());
         let kept = self.kept.get(record.claim.payment, presented_for);
         match (record.state, kept) {
-            (State::Settled | State::Delivered, Some(kept)) => Ok(Admission::Replay(Replay {
-                kept,
-                receipt,
-                purchase: purchase.clone(),
-                record: Box::new(record),
-                _slot: slot,
-            })),
-            (State::Settled, None) if is_repeatable(ask) => Ok(Admission::Paid(Box::new(
-                Paid::owed(&self.settler, purchase, proof, &record, receipt, slot),
-            ))),
-            (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
-                receipt: receipt.map(Box::new),
-            }),
+            (State::Settled | State::Delivered, Some(kept)) => {
+                Ok(Admission::Replay(Box::new(Replay {
+                    kept,
+                    receipt,
+                    purchase: purchase.clone(),
+                    record,
+                    _slot: slot,
+                })))
+            }
+            (State::Settled, None)
+                if is_repeatable(ask) && !self.abandoned.too_often(record.claim.payment) =>
+            {
+                Ok(Admission::Paid(Box::new(Paid::owed(
+                    &self.settler,
+                    purchase,
+                    proof,
+                    &record,
+                    receipt,
+                    slot,
+                ))))
+            }
+            (State::Settled, None) => {
+                self.ledger.let_go(record.id);
+                Err(PaymentRefusal::ResponseLost {
+                    receipt: receipt.map(Box::new),
+                })
+            }
             (State::Claimed, _) => Err(PaymentRefusal::InProgress),
             (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
             (State::Delivered | State::Released | State::Refused | State::Expired, _) => {
@@ -355,6 +399,9 @@ impl Gate {
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
         let mut shared = None;
+        if ending.client_left {
+            self.abandoned.count(paid.payment());
+        }
         if let Some(response) = ending.response.filter(|_| paid.may_be_kept()) {
             let keep_for = if complete {
                 self.limits.retry_window
@@ -375,7 +422,8 @@ impl Gate {
     /// A replayed response was written completely.
     pub fn finish_replay(&self, replay: &Replay, delivered: bool) {
         if delivered && replay.record.state == State::Settled {
-            self.settler.record_delivered(replay.record.id);
+            let recorded = self.settler.record_delivered(replay.record.id);
+            self.settler.follow_up(recorded);
         }
     }
 }

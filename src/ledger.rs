@@ -7,6 +7,7 @@ mod news;
 pub mod sqlite;
 pub mod postgres;
 pub mod reader;
+pub mod opening;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,9 +163,18 @@ pub enum Move {
         /// The receipt as JSON.
         receipt: Arc<str>,
     },
-    /// The outcome stayed unknown until the authorization could not be settled any more.
-    Expired,
+    /// The authorization could not be settled any more while the outcome was not known.
+    Expired {
+        /// Reason code: [`NEVER_USED`] when a chain tells that no money moved, else
+        /// [`OUTCOME_UNKNOWN`], which needs a person.
+        reason: Arc<str>,
+    },
 }
+
+/// Reason of a claim that expired, and of which a chain says that no money moved.
+pub const NEVER_USED: &str = "authorization_never_used";
+/// Reason of a claim that expired, and of which nobody says whether money moved.
+pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
 impl Move {
     /// The state that this leads to.
@@ -176,7 +186,7 @@ impl Move {
             Self::Delivered => State::Delivered,
             Self::Released { .. } => State::Released,
             Self::Refused { .. } => State::Refused,
-            Self::Expired => State::Expired,
+            Self::Expired { .. } => State::Expired,
         }
     }
 }
@@ -196,6 +206,78 @@ pub struct Filter {
     pub states: Vec<State>,
     /// At most so many, newest first; `None` means all.
     pub limit: Option<u32>,
+    /// Without those that need nobody: marked by a [`Note`], or expired with [`NEVER_USED`].
+    pub needs_person: bool,
+}
+
+/// What a person did about a claim that the wall could not bring to a good end. It changes no state.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum NoteKind {
+    /// The money was given back.
+    Refunded,
+    /// Nothing will be given back or delivered.
+    Forgiven,
+}
+
+impl NoteKind {
+    /// The word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refunded => "refunded",
+            Self::Forgiven => "forgiven",
+        }
+    }
+
+    /// The kind that a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Refunded, Self::Forgiven]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// The words of a note: 1 to 1000 characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NoteText(Arc<str>);
+
+/// Characters of a note.
+pub const NOTE_CHARS_MAX: usize = 1000;
+
+impl NoteText {
+    /// The text without white space around it; `None` when nothing is left, or too much.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let fits = (1..=NOTE_CHARS_MAX).contains(&text.chars().count()) && !text.contains('\0');
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A note as the ledger holds it. Notes are never changed or deleted; the newest one counts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// The claim that it is about.
+    pub claim: ClaimId,
+    /// When it was written.
+    pub at: UnixSeconds,
+    /// What was done.
+    pub kind: NoteKind,
+    /// Why, or how: for people.
+    pub text: NoteText,
+}
+
+/// Whether a claim in this state may be marked: something is owed, or nobody knows.
+#[must_use]
+pub const fn may_be_marked(state: State) -> bool {
+    matches!(state, State::Settled | State::Expired)
 }
 
 /// Number and sum of the claims in one state, for one asset.
@@ -246,6 +328,14 @@ pub enum LedgerError {
         /// The state asked for.
         wanted: State,
     },
+    /// A note about a claim that no debt can come of.
+    #[error("claim {id} is {found}; only settled (owed) and expired claims can be marked")]
+    NoDebt {
+        /// Which claim.
+        id: i64,
+        /// The state found.
+        found: State,
+    },
     /// No such claim.
     #[error("there is no claim {0}")]
     NoSuchClaim(i64),
@@ -279,6 +369,13 @@ pub trait Ledger: Send + Sync {
 
     /// Count and sum per state and asset.
     async fn totals(&self, filter: Filter) -> Result<Vec<Total>, LedgerError>;
+
+    /// Adds a note to a claim whose state [may be marked](may_be_marked), in one atomic step. The
+    /// claim itself does not change.
+    async fn mark(&self, note: Note) -> Result<(), LedgerError>;
+
+    /// The notes on a claim, oldest first.
+    async fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError>;
 
     /// Releases every `claimed` record whose wall is gone, since nothing was asked of the facilitator.
     /// Returns how many. A claim of a wall that lives is never touched.

@@ -11,6 +11,7 @@ pub mod x402;
 pub mod config;
 pub mod ledger;
 pub mod facilitator;
+pub mod chain_rpc;
 pub mod target;
 pub mod route;
 pub mod challenge;

@@ -26,17 +26,19 @@ pub(super) const TOP: Section = Section {
         "accept",
         "upstream",
         "rule",
+        "network",
     ],
 };
 
 /// What an included file may hold.
-pub(super) const INCLUDED: [&str; 4] = ["facilitator", "accept", "upstream", "rule"];
+pub(super) const INCLUDED: [&str; 5] = ["facilitator", "accept", "upstream", "rule", "network"];
 
 pub(super) const SERVER: Section = Section {
     header: "[server]",
     keys: &[
         "public_origin",
         "service_name",
+        "permit2_allowance_as_402",
         "worker_threads",
         "work_stealing",
         "shutdown_grace_s",
@@ -166,8 +168,13 @@ pub(super) const RULE: Section = Section {
     ],
 };
 
+pub(super) const NETWORK: Section = Section {
+    header: "[network.NAME]",
+    keys: &["rpc_url", "rpc_timeout_ms", "confirmations"],
+};
+
 /// All sections, in the order of `conf/full.toml`.
-pub static SECTIONS: [Section; 11] = [
+pub static SECTIONS: [Section; 12] = [
     TOP,
     SERVER,
     LISTEN,
@@ -179,6 +186,7 @@ pub static SECTIONS: [Section; 11] = [
     UPSTREAM,
     HEALTH,
     RULE,
+    NETWORK,
 ];
 
 /// How to mend an unknown key: the key that was meant, the section it belongs in, or all keys.

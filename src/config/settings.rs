@@ -38,6 +38,8 @@ pub struct Settings {
     pub unmatched: Unmatched,
     /// `[cors]`.
     pub cors: CorsSettings,
+    /// `[network.NAME]`, by network: the chains that may be asked what became of a payment.
+    pub networks: BTreeMap<Network, NetworkSettings>,
 }
 
 /// `[server]`: what is true of the whole wall.
@@ -59,6 +61,9 @@ pub struct ServerSettings {
     pub admin: Option<SocketAddr>,
     /// `ca_file`: PEM bundle to verify upstreams and facilitators with; default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// `permit2_allowance_as_402`: answer 402 instead of 412 when the buyer must approve Permit2
+    /// first; default false. The official fetch client reacts to 402 only.
+    pub permit2_allowance_as_402: bool,
 }
 
 /// One address range in CIDR notation.
@@ -358,6 +363,8 @@ pub struct RuleSettings {
     pub path: String,
     /// `upstream`.
     pub upstream: Option<Arc<str>>,
+    /// `request_body_bytes_max`; default: that of `[limits]`.
+    pub request_body_bytes_max: u64,
     /// What the rule grants.
     pub access: RuleAccess,
 }
@@ -397,8 +404,6 @@ pub struct PricedRule {
     pub mime_type: String,
     /// `settle`: `"after"` (default) or `"before"`.
     pub settle: SettleWhen,
-    /// `request_body_bytes_max`.
-    pub request_body_bytes_max: u64,
     /// `kept_response_bytes_max`.
     pub kept_response_bytes_max: u64,
     /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.
@@ -424,4 +429,26 @@ pub struct CorsSettings {
     pub allow_headers: Vec<String>,
     /// `max_age_s`: default 600.
     pub max_age: Duration,
+}
+
+/// `[network.NAME]`: where a chain is asked what became of a payment.
+#[derive(Clone)]
+pub struct NetworkSettings {
+    /// The network, always of the EVM family.
+    pub network: Network,
+    /// `rpc_url`: JSON-RPC over HTTP. A secret: providers put their keys into it.
+    pub rpc_url: String,
+    /// `rpc_timeout_ms`: for one call; default 10000.
+    pub rpc_timeout: Duration,
+    /// `confirmations`: blocks on top of the one that is believed; default 2.
+    pub confirmations: u64,
+}
+
+impl std::fmt::Debug for NetworkSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL is a secret.
+        f.debug_struct("NetworkSettings")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
 }

@@ -15,6 +15,7 @@ mod errors;
 mod examples;
 mod files;
 mod lints;
+mod networks;
 mod noise;
 mod pay;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
-use crate::gate::{Ask, Gate, Paid, PaymentRefusal, is_repeatable};
+use crate::gate::{Gate, Paid, PaymentRefusal};
 use crate::kept::KeptResponse;
 use crate::ledger::{Fingerprint, LedgerError, Record, SharedResponse};
 use crate::settlement::State;
@@ -25,7 +25,6 @@ impl Gate {
     /// The record that holds the payment, once no other wall is working on it for the same request.
     pub(super) async fn holder(
         &self,
-        ask: &Ask<'_>,
         payment: PaymentKey,
         presented_for: Fingerprint,
     ) -> Result<Option<Record>, PaymentRefusal> {
@@ -38,7 +37,7 @@ impl Gate {
                 return Ok(None);
             };
             let same = record.claim.fingerprint == presented_for;
-            if !self.ledger.is_shared() || !same || !self.is_elsewhere(ask, &record).await? {
+            if !self.ledger.is_shared() || !same || !self.is_elsewhere(&record).await? {
                 return Ok(Some(record));
             }
             if Instant::now() >= until {
@@ -58,17 +57,11 @@ impl Gate {
     }
 
     /// Whether another wall is at it. A debt that nobody has in hand is taken in hand.
-    async fn is_elsewhere(&self, ask: &Ask<'_>, record: &Record) -> Result<bool, LedgerError> {
+    async fn is_elsewhere(&self, record: &Record) -> Result<bool, LedgerError> {
         match record.state {
             State::Claimed | State::Settling => Ok(true),
             State::Settled if self.is_kept(record).await? => Ok(false),
-            State::Settled => {
-                let taken = self.ledger.take_owed(record.id).await?;
-                if taken && !is_repeatable(ask) {
-                    self.ledger.let_go(record.id);
-                }
-                Ok(!taken)
-            }
+            State::Settled => self.ledger.take_owed(record.id).await.map(|taken| !taken),
             State::Delivered => self.is_kept(record).await.map(|_| false),
             State::Released | State::Refused | State::Expired => Ok(false),
         }

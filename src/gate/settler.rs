@@ -16,6 +16,7 @@ use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics;
+use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
@@ -46,9 +47,30 @@ pub struct Settler {
     tasks: AtomicUsize,
 }
 
+/// A claim that a task works on, panics included.
+struct Active {
+    settler: Arc<Settler>,
+    claim: ClaimId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let left = self.settler.active.lock().remove(&self.claim);
+        if left == Some(true) {
+            self.settler.ledger.let_go(self.claim);
+        }
+    }
+}
+
 /// What to settle.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The rule that sells, for the metrics.
+    pub rule: Arc<str>,
+    /// The way of paying, for the metrics.
+    pub accept: Arc<str>,
+    /// How much, for the metrics.
+    pub amount: AtomicAmount,
     /// The claim, in state `claimed`.
     pub claim: ClaimId,
     /// The request, byte for byte.
@@ -108,13 +130,13 @@ impl Settler {
         let this = Arc::clone(self);
         let claim = order.claim;
         self.active.lock().insert(claim, false);
+        let active = Active {
+            settler: Arc::clone(self),
+            claim,
+        };
         let task = self.spawn(async move {
-            let outcome = this.settle_and_record(&order).await;
-            let left = this.active.lock().remove(&order.claim);
-            if left == Some(true) {
-                this.ledger.let_go(order.claim);
-            }
-            outcome
+            let _active = active;
+            this.settle_and_record(&order).await
         });
         // A lost task (panic, runtime gone) says nothing about the money.
         task.await.unwrap_or_else(|error| {
@@ -123,7 +145,7 @@ impl Settler {
         })
     }
 
-    async fn settle_and_record(&self, order: &Order) -> Result<Settled, PaymentRefusal> {
+    async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
         let Some((name, facilitator)) = order
             .facilitators
             .iter()
@@ -132,15 +154,19 @@ impl Settler {
             return Err(PaymentRefusal::SettlementNotSent);
         };
         let now = self.clock.now();
-        self.ledger
-            .advance(
+        let settling = Move::Settling {
+            facilitator: name.clone(),
+        };
+        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
+            // Nothing was asked: the payment must not stay taken until the next start.
+            drop(self.record(
                 order.claim,
-                Move::Settling {
-                    facilitator: name.clone(),
+                Move::Released {
+                    reason: "ledger_failed".into(),
                 },
-                now,
-            )
-            .await?;
+            ));
+            return Err(error.into());
+        }
         let answer = facilitator.settle(&order.request).await;
         metrics::settlement(name, answer.word());
         match answer {
@@ -184,23 +210,16 @@ impl Settler {
         let settled = settled_move(&receipt, payer, order.body);
         // Not a byte leaves until it is on record, and what is known must not be forgotten for a
         // disk that is full for a moment: the facilitator may not tell it a second time.
-        let mut pause = RECORD_PAUSE_MIN;
-        loop {
-            let now = self.clock.now();
-            let Err(error) = self.ledger.advance(order.claim, settled.clone(), now).await else {
-                return Ok(Settled { receipt });
-            };
-            tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
-                "settled, but the ledger did not take it");
-            let hopeless = matches!(
-                error,
-                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
-            );
-            if hopeless || pause > RECORD_PAUSE_MAX {
-                return Err(PaymentRefusal::OutcomeUnknown);
+        match self.advance_patiently(order.claim, &settled).await {
+            Ok(()) => {
+                metrics::settled(&order.rule, &order.accept, order.amount);
+                Ok(Settled { receipt })
             }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2);
+            Err(error) => {
+                tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
+                    "settled, but the ledger does not take it");
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
         }
     }
 
@@ -211,8 +230,7 @@ impl Settler {
         receipt: &SettlementResponse,
     ) -> Result<(), LedgerError> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
-        self.ledger
-            .advance(claim, Move::Refused { reason, receipt }, self.clock.now())
+        self.advance_patiently(claim, &Move::Refused { reason, receipt })
             .await
     }
 
@@ -270,9 +288,14 @@ impl Settler {
         }
     }
 
-    /// Writes down that a complete response was written, in a task of its own.
-    pub fn record_delivered(self: &Arc<Self>, claim: ClaimId) {
-        drop(self.record(claim, Move::Delivered));
+    /// Writes down that a complete response was written, in a task of its own; the future resolves
+    /// when that is on record.
+    pub fn record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.record(claim, Move::Delivered);
+        async move { drop(task.await) }
     }
 
     /// Runs what must happen after a record, whoever goes away.
@@ -280,32 +303,45 @@ impl Settler {
         drop(self.spawn(work));
     }
 
+    /// Tries again for a while when the ledger fails: a disk may be full for a moment.
     fn record(self: &Arc<Self>, claim: ClaimId, to: Move) -> JoinHandle<()> {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            let mut pause = RECORD_PAUSE_MIN;
-            loop {
-                let now = this.clock.now();
-                let error = match this.ledger.advance(claim, to.clone(), now).await {
-                    Ok(()) => return,
-                    // A replay beside the first delivery: both report it.
-                    Err(LedgerError::IllegalMove {
-                        found: State::Delivered,
-                        ..
-                    }) if wanted == State::Delivered => return,
-                    Err(error) => error,
-                };
-                tracing::error!(claim = claim.0, %error, %wanted, "cannot record");
-                // What was delivered must not stay a debt because the store was away for a moment.
-                let passing = matches!(error, LedgerError::Store { .. });
-                if !passing || wanted != State::Delivered || pause > RECORD_PAUSE_MAX {
-                    return;
-                }
-                tokio::time::sleep(pause).await;
-                pause = pause.saturating_mul(2);
+            match this.advance_patiently(claim, &to).await {
+                Ok(()) => {}
+                // A replay beside the first delivery: both report it.
+                Err(LedgerError::IllegalMove {
+                    found: State::Delivered,
+                    ..
+                }) if wanted == State::Delivered => {}
+                Err(error) => tracing::error!(claim = claim.0, %error, %wanted, "cannot record"),
             }
         })
+    }
+
+    /// Writes a move down, again and again for about 25 seconds while the store itself fails.
+    async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let Err(error) = self
+                .ledger
+                .advance(claim, to.clone(), self.clock.now())
+                .await
+            else {
+                return Ok(());
+            };
+            let hopeless = matches!(
+                error,
+                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
+            );
+            if hopeless || pause > RECORD_PAUSE_MAX {
+                return Err(error);
+            }
+            tracing::warn!(claim = claim.0, %error, wanted = %to.state(), "will record it again");
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
     }
 
     fn spawn<T: Send + 'static>(

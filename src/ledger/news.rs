@@ -36,8 +36,8 @@ impl<'m> News<'m> {
                 body: *body,
                 ..none
             },
-            Move::Delivered | Move::Expired => none,
-            Move::Released { reason } => Self {
+            Move::Delivered => none,
+            Move::Released { reason } | Move::Expired { reason } => Self {
                 reason: Some(reason),
                 ..none
             },

@@ -37,7 +37,7 @@ use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
 use crate::config::settings::LedgerServer;
 use crate::ledger::{
-    ClaimAnswer, ClaimId, Filter, Fingerprint, Ledger, LedgerError, Move, NewClaim, Record,
+    ClaimAnswer, ClaimId, Filter, Fingerprint, Ledger, LedgerError, Move, NewClaim, Note, Record,
     SharedResponse, Total,
 };
 
@@ -222,6 +222,18 @@ impl Ledger for PostgresLedger {
         .await
     }
 
+    async fn mark(&self, note: Note) -> Result<(), LedgerError> {
+        self.run(|core| async move { core.mark(&note).await }).await
+    }
+
+    async fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError> {
+        self.run(|core| async move {
+            let client = core.connection().await?;
+            rows::notes(&client, &core.place, id).await
+        })
+        .await
+    }
+
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {
         self.run(|core| async move { core.release_abandoned(now).await })
             .await
@@ -359,6 +371,18 @@ impl PostgresReader {
         self.runtime.block_on(async {
             let client = connect::connection(&self.pool, &self.place).await?;
             rows::get(&client, &self.place, id).await
+        })
+    }
+
+    /// The notes on a claim, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] or [`LedgerError::Corrupt`].
+    pub fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError> {
+        self.runtime.block_on(async {
+            let client = connect::connection(&self.pool, &self.place).await?;
+            rows::notes(&client, &self.place, id).await
         })
     }
 

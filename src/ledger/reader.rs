@@ -7,7 +7,7 @@ use crate::chain::PaymentKey;
 use crate::config::settings::LedgerSettings;
 use crate::ledger::postgres::PostgresReader;
 use crate::ledger::sqlite::SqliteLedger;
-use crate::ledger::{ClaimId, Filter, LedgerError, Record, Total};
+use crate::ledger::{ClaimId, Filter, LedgerError, Note, Record, Total};
 
 /// An open ledger.
 #[derive(Debug)]
@@ -71,6 +71,18 @@ impl LedgerReader {
         match self {
             Self::File(ledger) => ledger.get(id),
             Self::Server(ledger) => ledger.get(id),
+        }
+    }
+
+    /// The notes on a claim, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`] or [`LedgerError::Corrupt`].
+    pub fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError> {
+        match self {
+            Self::File(ledger) => ledger.notes_blocking(id),
+            Self::Server(ledger) => ledger.notes(id),
         }
     }
 

@@ -98,9 +98,11 @@ fn accepted_with_its_hashes(vector: &Value) {
         "{id}"
     );
     let request: Value = serde_json::from_str(&proof.request().body).unwrap();
+    // `resource` is signed by nobody and stays with us.
+    let payload = &vector["paymentPayload"]["payload"];
     let wanted = json!({
         "x402Version": 2,
-        "paymentPayload": vector["paymentPayload"],
+        "paymentPayload": {"x402Version": 2, "payload": payload, "accepted": vector["requirements"]},
         "paymentRequirements": vector["requirements"],
     });
     assert_eq!(request, wanted, "{id}");
@@ -429,6 +431,34 @@ fn presented(
 ) -> Result<CheckedProof, ProofError> {
     let payment = json!({"x402Version": 2, "payload": payload, "accepted": requirements});
     judged(&v2(header::encode(&payment).as_bytes()), &[requirements])
+}
+
+#[test]
+fn a_proof_that_is_only_expired_is_told_from_all_others() {
+    let key = SecretKey::from_byte_array([7; 32]).unwrap();
+    let requirements = group("valid", 12)[1]["requirements"].clone();
+    let good = signed_by(&key, &requirements, [1; 32]);
+    let mut forged = good.clone();
+    forged["authorization"]["nonce"] = json!(hex::encode_prefixed([2; 32]));
+    let judge = |payload: &Map<String, Value>, now: UnixSeconds| {
+        let payment = json!({"x402Version": 2, "payload": payload, "accepted": requirements});
+        let header = header::encode(&payment);
+        let quote = quote(&[&requirements]);
+        let proof = parse(&v2(header.as_bytes()), &quote, 16_384, now).unwrap();
+        check::identify(proof).map(|proof| proof.in_time(now))
+    };
+    let (last, late) = (NOW.plus(294), NOW.plus(295));
+    assert!(matches!(judge(&good, last), Ok(Ok(()))));
+    assert!(matches!(
+        judge(&good, late),
+        Ok(Err(ProofError::Expired(Transfer::Eip3009)))
+    ));
+    for now in [last, late] {
+        assert!(matches!(
+            judge(&forged, now),
+            Err(ProofError::Signature { .. })
+        ));
+    }
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -12,19 +12,24 @@ use crate::config::settings::IpRange;
 use crate::gate::Paid;
 
 /// Headers that ask an origin to take the request for another one. Never forwarded.
-const OVERRIDES: [&str; 8] = [
+const OVERRIDES: [&str; 13] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
     "x-original-url",
     "x-original-uri",
     "x-original-method",
+    "x-original-path",
     "x-rewrite-url",
+    "x-rewrite-uri",
+    "x-replaced-path",
+    "x-envoy-original-path",
+    "x-script-name",
     "x-forwarded-method",
 ];
 
 /// Forwarding headers that only a trusted proxy may set.
-const FORWARDING: [&str; 9] = [
+const FORWARDING: [&str; 12] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -32,6 +37,9 @@ const FORWARDING: [&str; 9] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-uri",
+    "x-forwarded-url",
+    "x-forwarded-path",
+    "x-forwarded-context",
     "x-forwarded-server",
     "x-real-ip",
 ];
@@ -104,9 +112,20 @@ pub(super) fn strip_request(
 
 /// Takes out of a response what must not reach a client.
 pub(super) fn strip_response(response: &mut ResponseHeader) {
+    let nominated: Vec<String> = response
+        .headers
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !matches!(name.as_str(), "close" | "keep-alive" | "transfer-encoding"))
+        .collect();
     let unwanted = |name: &HeaderName| {
-        let name = dashed(name);
-        is_ours(&name) || HOP_BY_HOP.contains(&name.as_ref())
+        let dashed = dashed(name);
+        is_ours(&dashed)
+            || HOP_BY_HOP.contains(&dashed.as_ref())
+            || nominated.iter().any(|n| n == name.as_str())
     };
     let names: Vec<HeaderName> = response
         .headers
@@ -116,6 +135,15 @@ pub(super) fn strip_response(response: &mut ResponseHeader) {
         .collect();
     for name in names {
         response.remove_header(&name);
+    }
+}
+
+/// The same for trailers, which may carry nothing of the wall's either.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let unwanted = |name: &HeaderName| is_ours(&dashed(name));
+    let names: Vec<HeaderName> = trailers.keys().filter(|n| unwanted(n)).cloned().collect();
+    for name in names {
+        trailers.remove(&name);
     }
 }
 

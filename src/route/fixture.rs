@@ -30,6 +30,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             trusted_proxies: Vec::new(),
             admin: None,
             ca_file: None,
+            permit2_allowance_as_402: false,
         },
         listeners: Vec::new(),
         limits: Limits {
@@ -57,6 +58,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             allow_headers: Vec::new(),
             max_age: ms(1),
         },
+        networks: BTreeMap::new(),
     }
 }
 
@@ -138,6 +140,7 @@ pub(crate) fn rule(name: &str, line: usize, matches: &str, access: RuleAccess) -
         host: (!host.is_empty()).then(|| host.to_owned()),
         path: path.to_owned(),
         upstream: None,
+        request_body_bytes_max: 20,
         access,
     }
 }
@@ -159,7 +162,6 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
         description: "a thing".to_owned(),
         mime_type: "application/json".to_owned(),
         settle: SettleWhen::AfterResponse,
-        request_body_bytes_max: 20,
         kept_response_bytes_max: 30,
         forward_conditional: false,
     })

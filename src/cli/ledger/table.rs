@@ -66,7 +66,7 @@ pub(super) fn write_totals(
 }
 
 /// Two spaces between columns, each as wide as its widest cell.
-fn align<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn align<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
     let mut widths = [0_usize; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

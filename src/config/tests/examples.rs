@@ -38,8 +38,15 @@ fn what_is_not_written_has_its_documented_default() {
         panic!("no price");
     };
     assert_eq!(priced.settle, SettleWhen::AfterResponse);
-    assert_eq!(priced.request_body_bytes_max, 10 << 20);
+    assert_eq!(rule.request_body_bytes_max, 10 << 20);
     assert!(!priced.forward_conditional);
+}
+
+#[test]
+fn a_free_rule_may_have_its_own_body_limit() {
+    let rule = "[[rule]]\nname = \"a\"\npath = \"/a\"\nfree = true\nrequest_body_bytes_max = 7\n";
+    let settings = settings_of(&format!("{BASE}{rule}"));
+    assert_eq!(settings.rules[0].request_body_bytes_max, 7);
 }
 
 #[test]
@@ -124,6 +131,11 @@ fn the_full_example_shows_the_defaults() {
     assert_eq!(
         (x402.calls_max, x402.answer_bytes_max),
         (f.calls_max, f.answer_bytes_max)
+    );
+    let network = full.networks.values().next().unwrap();
+    assert_eq!(
+        (network.rpc_timeout, network.confirmations),
+        (Duration::from_secs(10), 2)
     );
     let (full, plain) = (&full.upstreams["api"], &plain.upstreams["api"]);
     assert_eq!(full.connect_timeout, plain.connect_timeout);

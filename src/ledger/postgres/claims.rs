@@ -13,7 +13,9 @@ use super::rows;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
 use crate::ledger::news::News;
-use crate::ledger::{Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Record};
+use crate::ledger::{
+    Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, Record, may_be_marked,
+};
 use crate::settlement::{STATES, State};
 
 /// How often a payment may be given back between our insert and our look at who holds it.
@@ -242,6 +244,34 @@ impl Core {
         Ok(client.execute(&statement, &values).await? == 1)
     }
 
+    /// Adds a note, if the claim's state allows it.
+    pub(super) async fn mark(&self, note: &Note) -> Result<(), LedgerError> {
+        let allowed = rows::among(STATES.into_iter().filter(|state| may_be_marked(*state)));
+        let sql = format!(
+            "INSERT INTO farewall.note (claim, at, kind, text)
+             SELECT id, $2, $3, $4 FROM farewall.claim WHERE id = $1 AND {allowed}"
+        );
+        let client = self.connection().await?;
+        let (at, kind, text) = (
+            rows::stored(note.at),
+            note.kind.as_str(),
+            note.text.as_str(),
+        );
+        // Not repeated: a note that is there twice would be a note too many.
+        let added = execute(&client, &sql, &[&note.claim.0, &at, &kind, &text]).await;
+        if added.map_err(|fault| self.place.failed(fault))? == 1 {
+            return Ok(());
+        }
+        let id = note.claim.0;
+        match rows::get(&client, &self.place, note.claim).await? {
+            Some(record) => Err(LedgerError::NoDebt {
+                id,
+                found: record.state,
+            }),
+            None => Err(LedgerError::NoSuchClaim(id)),
+        }
+    }
+
     /// Takes a debt in hand, unless a wall that lives has it.
     pub(super) async fn take_owed(&self, id: ClaimId) -> Result<bool, LedgerError> {
         let begun = self.hand.begin();
@@ -296,7 +326,7 @@ fn is_done(
         | Move::Delivered
         | Move::Released { .. }
         | Move::Refused { .. }
-        | Move::Expired => tries.is_repeated(),
+        | Move::Expired { .. } => tries.is_repeated(),
     };
     Ok(ours && same && rows::state(row)? == step.state())
 }

@@ -13,7 +13,8 @@ use super::connect::{Fault, Place};
 use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use crate::clock::UnixSeconds;
 use crate::ledger::{
-    BodyDigest, ClaimId, Filter, Fingerprint, LedgerError, NewClaim, Record, Total,
+    BodyDigest, ClaimId, Filter, Fingerprint, LedgerError, NEVER_USED, NewClaim, Note, NoteKind,
+    NoteText, Record, Total,
 };
 use crate::money::AtomicAmount;
 use crate::settlement::State;
@@ -69,6 +70,32 @@ pub(super) async fn between(
         .await;
     let rows = rows.map_err(|cause| place.failed(cause))?;
     rows.iter().map(record).collect()
+}
+
+/// The notes on a claim, oldest first.
+pub(super) async fn notes(
+    client: &Object,
+    place: &Place,
+    id: ClaimId,
+) -> Result<Vec<Note>, LedgerError> {
+    let sql = "SELECT claim AS id, at, kind, text FROM farewall.note WHERE claim = $1
+        ORDER BY note.id";
+    let rows = client.query(sql, &[&id.0]).await;
+    let rows = rows.map_err(|cause| place.failed(cause))?;
+    let note = |row: &Row| {
+        let cells = Cells::of(row);
+        let (kind, text) = (
+            NoteKind::parse(cells.get("kind")?),
+            NoteText::parse(cells.get("text")?),
+        );
+        Ok(Note {
+            claim: ClaimId(cells.id),
+            at: cells.time("at")?,
+            kind: kind.ok_or_else(|| cells.corrupt("kind"))?,
+            text: text.ok_or_else(|| cells.corrupt("text"))?,
+        })
+    };
+    rows.iter().map(note).collect()
 }
 
 /// Shows `visit` what the filter allows, newest first, until it breaks.
@@ -148,6 +175,12 @@ fn conditions(filter: &Filter) -> (String, Vec<Box<dyn ToSql + Sync + Send>>) {
     }
     if let Some(payer) = &filter.payer {
         and("payer =", Box::new(payer.clone()));
+    }
+    if filter.needs_person {
+        let nobody = "NOT EXISTS (SELECT FROM farewall.note WHERE note.claim = claim.id)
+            AND NOT (state = 'expired' AND coalesce(reason, '') =";
+        and(nobody, Box::new(NEVER_USED.to_owned()));
+        sql.push(')');
     }
     if !filter.states.is_empty() {
         sql.push_str(" AND ");

@@ -66,6 +66,14 @@ CREATE INDEX claim_by_payment ON farewall.claim (payment, id);
 CREATE INDEX claim_by_time ON farewall.claim (claimed_at, id);
 CREATE INDEX claim_by_state ON farewall.claim (state, claimed_at, id);
 CREATE INDEX claim_in_hand ON farewall.claim (wall) WHERE wall IS NOT NULL;
+CREATE TABLE farewall.note (
+    id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    claim bigint NOT NULL REFERENCES farewall.claim (id),
+    at    bigint NOT NULL CHECK (at >= 0),
+    kind  text   NOT NULL CHECK (kind IN ('refunded', 'forgiven')),
+    text  text   NOT NULL CHECK (length(text) BETWEEN 1 AND 1000)
+);
+CREATE INDEX note_by_claim ON farewall.note (claim, id);
 CREATE UNLOGGED TABLE farewall.kept (
     payment     bytea       NOT NULL,
     fingerprint bytea       NOT NULL,
@@ -74,6 +82,10 @@ CREATE UNLOGGED TABLE farewall.kept (
     PRIMARY KEY (payment, fingerprint)
 );
 CREATE INDEX kept_by_end ON farewall.kept (expires_at);
+CREATE FUNCTION farewall.notes_stay() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'notes are not changed or deleted'; END $$;
+CREATE TRIGGER note_stays BEFORE UPDATE OR DELETE ON farewall.note
+    FOR EACH ROW EXECUTE FUNCTION farewall.notes_stay();
 ";
 
 /// Brings the database to [`KNOWN`], in one transaction: whole or not at all.

@@ -1,6 +1,7 @@
 //! What the ledger promises: one holder a payment, durable answers, legal moves, exact sums.
 
 mod invariants;
+mod notes;
 mod opening;
 mod reading;
 mod waiting;
@@ -67,7 +68,9 @@ pub(super) fn move_to(state: State) -> Option<Move> {
             reason: "insufficient_funds".into(),
             receipt: "{\"success\":false}".into(),
         }),
-        State::Expired => Some(Move::Expired),
+        State::Expired => Some(Move::Expired {
+            reason: crate::ledger::OUTCOME_UNKNOWN.into(),
+        }),
     }
 }
 

@@ -74,7 +74,9 @@ fn step(to: State) -> Option<Move> {
             reason: "no".into(),
             receipt,
         },
-        State::Expired => Move::Expired,
+        State::Expired => Move::Expired {
+            reason: "outcome_unknown".into(),
+        },
     })
 }
 

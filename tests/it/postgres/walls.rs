@@ -125,7 +125,7 @@ async fn without_the_database_nothing_is_sold_and_it_heals_by_itself() {
     let admin = crate::support::wall::free_address();
     cluster.database("ledger");
     let mut setup = cluster.setup("ledger", "lease_s = 3");
-    setup.server = format!("\nadmin = \"{admin}\"");
+    setup.admin = Some(admin);
     let wall = setup.start().await;
     let ready = || async move {
         let ready = client().get(format!("http://{admin}/readyz"));

@@ -3,12 +3,15 @@
 
 pub mod buyer;
 pub mod http;
+pub mod http2;
+pub mod lenient;
 pub mod origin;
 pub mod postgres;
+pub mod protocol;
 pub mod raw;
 pub mod wall;
 
-pub use buyer::{Offer, Signer, offer};
+pub use buyer::{Signer, offer};
 pub use http::{Answer, client, send};
 pub use origin::Origin;
 pub use postgres::Cluster;

@@ -64,6 +64,10 @@ pub struct Setup {
     pub listen: String,
     /// Base URL in place of the sandbox.
     pub facilitator_url: Option<String>,
+    /// Base URL in place of the origin.
+    pub upstream_url: Option<String>,
+    /// The admin listener, off when there is none.
+    pub admin: Option<SocketAddr>,
     pub sandbox: SandboxOptions,
     /// What stands in `[ledger]`; default: a file in the wall's directory.
     pub ledger: Option<String>,
@@ -127,6 +131,11 @@ impl Wall {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Where a file of its directory is.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Ends it at once, as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -136,15 +145,20 @@ impl Wall {
     /// Asks it to end, and waits.
     pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let since = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.ask_to_end();
         (self.child.wait().unwrap(), since.elapsed())
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn ask_to_end(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Starts it again on the same ledger and address.
@@ -212,12 +226,16 @@ impl Setup {
     fn toml(&self, address: SocketAddr, origin: SocketAddr, sandbox: &str) -> String {
         let mut text = String::new();
         let facilitator = self.facilitator_url.as_deref().unwrap_or(sandbox);
+        let origin = format!("http://{origin}");
+        let origin = self.upstream_url.as_deref().unwrap_or(&origin);
+        let admin = self.admin.map(|address| address.to_string());
+        let admin = admin.as_deref().unwrap_or("off");
         write!(
             text,
             r#"{top}
 [server]
 public_origin = "https://api.example.com"
-{admin}
+admin = "{admin}"
 worker_threads = 2
 {server}
 [[listen]]
@@ -236,7 +254,7 @@ asset = "USDC"
 pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 facilitators = ["sandbox"]
 [upstream.api]
-url = "http://{origin}"
+url = "{origin}"
 {upstream}
 {rules}
 "#,
@@ -244,11 +262,6 @@ url = "http://{origin}"
             server = self.server,
             listen = self.listen,
             limits = self.limits,
-            admin = if self.server.contains("admin = ") {
-                ""
-            } else {
-                "admin = \"off\""
-            },
             ledger = if self.top.contains("ledger = ") {
                 String::new()
             } else {
