@@ -3,18 +3,25 @@
 //! `FAREWALL_PG_KILLS=500 cargo test --test it postgres::kills -- --nocapture` is the long run.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::walls::{balanced, two_walls};
-use crate::support::{Cluster, Setup, Signer, Wall, decode, encode, eventually, offer, send};
+use crate::reconcile::fake::FakeChain;
+use crate::support::{
+    Cluster, Setup, Signer, Wall, buyer, decode, encode, eventually, offer, send,
+};
+use farewall::sandbox::Sandbox;
 use farewall::settlement::{STATES, State};
+
+const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+const HEAD: u64 = 5000;
 
 /// How long a buyer tries to get what it signed for. Far longer than any lease.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,6 +34,43 @@ pub struct Bought {
     proof: String,
 }
 
+/// A chain that knows what the facilitator settled, a moment later: without one a settlement whose
+/// record was lost with its wall stays unknown, because "nonce already used" proves nothing.
+pub struct Mirror {
+    chain: FakeChain,
+    signed: Mutex<Vec<(B256, Address)>>,
+}
+
+impl Mirror {
+    pub async fn start() -> Arc<Self> {
+        Arc::new(Self {
+            chain: FakeChain::start(84_532, buyer::now(), HEAD).await,
+            signed: Mutex::default(),
+        })
+    }
+
+    /// With this chain to ask.
+    pub fn setup(&self, setup: Setup) -> Setup {
+        let url = self.chain.url();
+        Setup {
+            top: format!("[network.base-sepolia]\nrpc_url = \"{url}\"\n"),
+            ..setup
+        }
+    }
+
+    fn mine(&self, sandbox: &Sandbox) {
+        self.signed.lock().unwrap().retain(|(nonce, from)| {
+            let settled = sandbox.settled(*nonce) > 0;
+            if settled {
+                let to = buyer::PAY_TO.parse().unwrap();
+                let route = (USDC.parse().unwrap(), *from, to);
+                self.chain.settle(HEAD - 5, route, 2000, *nonce);
+            }
+            !settled
+        });
+    }
+}
+
 /// Buyers who pay through any of the walls, again and again, until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -35,17 +79,25 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(walls: &[Wall], buyers: usize) -> Self {
+    pub fn start(walls: &[Wall], mirror: &Arc<Mirror>, buyers: usize) -> Self {
         let origins: Vec<String> = walls.iter().map(|wall| wall.url("")).collect();
         let (stop, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (mined, sandbox) = (Arc::clone(mirror), walls[0].sandbox.clone());
+        tokio::spawn(async move {
+            loop {
+                mined.mine(&sandbox);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
         let buyers = (0..buyers)
             .map(|_| {
                 let (origins, stop, served) =
                     (origins.clone(), Arc::clone(&stop), Arc::clone(&served));
+                let mirror = Arc::clone(mirror);
                 tokio::spawn(async move {
                     let mut bought = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
-                        bought.push(buy(&origins).await);
+                        bought.push(buy(&origins, &mirror).await);
                         served.fetch_add(1, Ordering::Relaxed);
                     }
                     bought
@@ -76,10 +128,11 @@ impl Load {
 }
 
 /// Presents one proof, anywhere, until it is answered with the response. Never signs a second one.
-async fn buy(origins: &[String]) -> Bought {
+async fn buy(origins: &[String], mirror: &Mirror) -> Bought {
     let (signer, offer) = (Signer::new(), offer(2000));
     let authorization = signer.authorization(&offer);
     let nonce = authorization.nonce;
+    mirror.signed.lock().unwrap().push((nonce, signer.address));
     let payload = signer.payload(&offer, &authorization);
     let proof = encode(&json!({ "x402Version": 2, "payload": payload, "accepted": offer.0 }));
     let path = ["/v1/data", "/v1/slow?ms=20", "/v1/slow?ms=150"][rand::random_range(0..3)];
@@ -224,12 +277,13 @@ async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
     let Some(cluster) = Cluster::start() else {
         return;
     };
+    let mirror = Mirror::start().await;
     let patient = |setup: Setup| Setup {
         limits: "duplicate_wait_ms = 1000".to_owned(),
-        ..setup
+        ..mirror.setup(setup)
     };
     let mut walls = two_walls(&cluster, "lease_s = 2", patient).await;
-    let load = Load::start(&walls, 12);
+    let load = Load::start(&walls, &mirror, 12);
     let (kills, mut books) = (kills(), Books::default());
     for kill in 1..=kills {
         let pause = rand::random_range(50..600);

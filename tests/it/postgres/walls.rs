@@ -166,8 +166,9 @@ async fn a_database_that_goes_away_under_load_loses_no_payment_and_takes_none_tw
     let Some(cluster) = Cluster::start() else {
         return;
     };
-    let walls = two_walls(&cluster, "lease_s = 3", |setup| setup).await;
-    let load = super::kills::Load::start(&walls, 8);
+    let mirror = super::kills::Mirror::start().await;
+    let walls = two_walls(&cluster, "lease_s = 3", |setup| mirror.setup(setup)).await;
+    let load = super::kills::Load::start(&walls, &mirror, 8);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(800)).await;
         cluster.down();
