@@ -123,7 +123,7 @@ impl Reconciler {
     ///
     /// [`LedgerError`] when the ledger cannot be read or written.
     pub async fn pass(&mut self) -> Result<usize, LedgerError> {
-        let mut unknown = self.unknown().await?;
+        let mut unknown = self.ledger.unsettled().await?;
         unknown.retain(|record| !self.settler.is_active(record.id));
         self.due
             .retain(|id, _| unknown.iter().any(|record| record.id == *id));
