@@ -154,8 +154,8 @@ fn write(rows: &[Row], tokens: &Tokens, format: Shape, out: &mut dyn Write) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Ledger as _;
     use crate::ledger::ClaimId;
+    use crate::ledger::Ledger as _;
     use crate::ledger::sqlite::SqliteLedger;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
