@@ -12,6 +12,8 @@ mod in_flight;
 mod paid;
 mod refusal;
 mod settler;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
