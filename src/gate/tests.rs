@@ -227,13 +227,12 @@ impl World {
             content_length: None,
             idempotency_key: None,
         };
-        self.gate
-            .admit(&ask)
-            .await
-            .map_err(|refusal| match refusal {
-                Refusal::Payment { why, .. } => why,
-                other => panic!("{other}"),
-            })
+        self.gate.admit(&ask).await.map_err(|refusal| {
+            let Refusal::Payment { why, .. } = refusal else {
+                panic!("{refusal}");
+            };
+            why
+        })
     }
 
     /// The same, for who expects to go upstream.
