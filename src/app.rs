@@ -18,13 +18,13 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{ListenSettings, Settings};
+use crate::config::settings::{LedgerSettings, ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
@@ -103,9 +103,10 @@ pub struct App {
     // Payments run here: it outlives requests, connections and pingora's own runtimes.
     payments: Runtime,
     settler: Arc<Settler>,
+    ledger: Arc<dyn Ledger>,
     under_way: Arc<AtomicUsize>,
     // Held until the process ends, however it ends.
-    ledger_lock: File,
+    ledger_lock: Option<File>,
 }
 
 impl App {
@@ -128,7 +129,10 @@ impl App {
                 cause,
             })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ledger_lock = lock_ledger(&settings.ledger.path)?;
+        let ledger_lock = match &settings.ledger {
+            LedgerSettings::File(path) => Some(lock_ledger(path)?),
+            LedgerSettings::Server(_) => None,
+        };
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -152,7 +156,7 @@ impl App {
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
         let chains = chains(&settings)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, chains, clock);
+        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), chains, clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -180,6 +184,7 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
             ledger_lock,
         })
@@ -191,11 +196,13 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
             ledger_lock: _ledger_lock,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
+        let (leaving, runtime) = (Arc::clone(&ledger), payments.handle().clone());
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
@@ -203,6 +210,7 @@ impl App {
                     while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
                         std::thread::sleep(Duration::from_millis(20));
                     }
+                    runtime.block_on(leaving.leave());
                     tracing::info!("nothing is under way any more; ending");
                     std::process::exit(0);
                 }
@@ -213,6 +221,7 @@ impl App {
         while settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
             std::thread::sleep(Duration::from_millis(20));
         }
+        payments.block_on(ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
     }
 }
@@ -242,7 +251,10 @@ fn open_ledger(
     payments: &Runtime,
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
-    let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    let ca_file = settings.server.ca_file.as_deref();
+    let shared_bytes_max = settings.limits.kept_responses_bytes_max;
+    let opened = open_for_writing(&settings.ledger, ca_file, shared_bytes_max);
+    let ledger = payments.block_on(opened)?;
     reach(Step::Opened);
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
@@ -251,7 +263,7 @@ fn open_ledger(
             "claims of an earlier process were given back; nothing was charged for them"
         );
     }
-    Ok(Arc::new(ledger))
+    Ok(ledger)
 }
 
 /// The clients of all facilitators.

@@ -7,6 +7,7 @@
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
 mod abandoned;
+mod elsewhere;
 mod fingerprint;
 mod in_flight;
 mod paid;
@@ -242,12 +243,7 @@ impl Gate {
 
         let slot = self.reserve(payment, presented_for).await?;
         reach(Step::Reserved);
-        if let Some(record) = self
-            .ledger
-            .find(payment)
-            .await?
-            .filter(|r| r.state.holds_payment())
-        {
+        if let Some(record) = self.holder(payment, presented_for).await? {
             return self
                 .collect(ask, purchase, proof, presented_for, record, slot)
                 .await;
@@ -280,9 +276,11 @@ impl Gate {
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
-            ClaimAnswer::Held(record) => {
+            ClaimAnswer::Held(_) => {
+                let holder = self.holder(payment, presented_for).await?;
+                let record = holder.ok_or(PaymentRefusal::InProgress)?;
                 return self
-                    .collect(ask, purchase, proof.proof(), presented_for, *record, slot)
+                    .collect(ask, purchase, proof.proof(), presented_for, record, slot)
                     .await;
             }
         };
@@ -336,6 +334,7 @@ impl Gate {
         }
         // A debt that a person has settled otherwise is no debt any more.
         if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
+            self.ledger.let_go(record.id);
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record
@@ -365,9 +364,12 @@ impl Gate {
                     slot,
                 ))))
             }
-            (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
-                receipt: receipt.map(Box::new),
-            }),
+            (State::Settled, None) => {
+                self.ledger.let_go(record.id);
+                Err(PaymentRefusal::ResponseLost {
+                    receipt: receipt.map(Box::new),
+                })
+            }
             (State::Claimed, _) => Err(PaymentRefusal::InProgress),
             (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
             (State::Delivered | State::Released | State::Refused | State::Expired, _) => {
@@ -402,6 +404,7 @@ impl Gate {
     /// the response for a retry. What must be durable is written in a task of its own.
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
+        let mut shared = None;
         if ending.client_left {
             self.abandoned.count(paid.payment());
         }
@@ -411,6 +414,7 @@ impl Gate {
             } else {
                 OWED_KEPT
             };
+            shared = self.shared(&paid, &response, keep_for);
             self.kept.keep(
                 paid.payment(),
                 paid.fingerprint(),
@@ -418,7 +422,7 @@ impl Gate {
                 keep_for,
             );
         }
-        paid.close(complete);
+        paid.close(complete, shared);
     }
 
     /// A replayed response was written completely.

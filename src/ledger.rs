@@ -1,11 +1,16 @@
 //! What became of every payment, durably: the trait that the gate speaks to, and the records it holds.
 //!
 //! An answer from a writing method means that the write is on disk. Implementations:
-//! [`sqlite`], the embedded default; one shared PostgreSQL is meant to be its sibling.
+//! [`sqlite`], the embedded default for one wall; [`postgres`], one ledger for several walls.
 
+mod news;
 pub mod sqlite;
+pub mod postgres;
+pub mod reader;
+pub mod opening;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -372,7 +377,68 @@ pub trait Ledger: Send + Sync {
     /// The notes on a claim, oldest first.
     async fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError>;
 
-    /// For the start: releases every `claimed` record of an earlier process with reason
-    /// `wall_restarted`, since nothing was asked of the facilitator. Returns how many.
+    /// Releases every `claimed` record whose wall is gone, since nothing was asked of the facilitator.
+    /// Returns how many. A claim of a wall that lives is never touched.
+    ///
+    /// One wall alone calls it at its start: reason `wall_restarted`. Where walls share the ledger, a
+    /// wall is gone when its lease has run out: reason `wall_lost`.
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError>;
+
+    /// The settlements whose outcome it falls to this wall to find out: its own, and those of walls
+    /// that are gone, which it takes over so that exactly one wall works on each.
+    async fn unsettled(&self) -> Result<Vec<Record>, LedgerError> {
+        let filter = Filter {
+            states: vec![State::Settling],
+            ..Filter::default()
+        };
+        self.list(filter).await
+    }
+
+    /// Takes a debt (`settled`) in hand before the upstream is asked for it again. `false`: another
+    /// wall that lives has it in hand, so wait.
+    ///
+    /// Within one wall the gate sees to it that one request at a time works on a payment.
+    async fn take_owed(&self, _id: ClaimId) -> Result<bool, LedgerError> {
+        Ok(true)
+    }
+
+    /// Nobody here works on this claim any more, whatever its state: other walls may take it in hand.
+    fn let_go(&self, _id: ClaimId) {}
+
+    /// Keeps a complete response for retries that reach another wall. Does nothing where there is none.
+    ///
+    /// Not durable, and bounded: it decides nothing about money.
+    async fn share_response(&self, _response: SharedResponse) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// The response that some wall keeps for this payment and fingerprint.
+    async fn shared_response(
+        &self,
+        _payment: PaymentKey,
+        _fingerprint: Fingerprint,
+    ) -> Result<Option<SharedResponse>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Whether other walls may use the same ledger at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// For the end of the process, when nothing is under way: other walls need not wait for the lease.
+    async fn leave(&self) {}
+}
+
+/// A complete response that walls keep for one another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SharedResponse {
+    /// For which payment.
+    pub payment: PaymentKey,
+    /// For what it was presented.
+    pub fingerprint: Fingerprint,
+    /// The response, encoded by [`crate::kept`].
+    pub bytes: Vec<u8>,
+    /// How much longer it may be given out.
+    pub lifetime: Duration,
 }

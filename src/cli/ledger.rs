@@ -27,8 +27,10 @@ use self::export::{Csv, Json};
 use self::when::When;
 use crate::chain::{Asset, Network, assets, parse_evm_address};
 use crate::clock::{Clock, SystemClock, UnixSeconds};
-use crate::config::{self, settings::Settings};
-use crate::ledger::sqlite::SqliteLedger;
+use crate::config;
+use crate::config::ledger::{is_url, parse_url};
+use crate::config::settings::{LedgerSettings, Settings};
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{Filter, LedgerError, Record};
 use crate::money::{AtomicAmount, Decimals};
 use crate::settlement::State;
@@ -104,9 +106,9 @@ struct Source {
     /// Configuration that names the ledger, and the tokens for amounts
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
-    /// Ledger file itself; amounts are then in smallest units
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    ledger: Option<PathBuf>,
+    /// Ledger itself, a file or a postgres:// URL; amounts of unknown tokens are then in smallest units
+    #[arg(long, value_name = "FILE|URL", conflicts_with = "config")]
+    ledger: Option<String>,
 }
 
 /// Which claims.
@@ -259,7 +261,7 @@ fn list(
         Format::Table => {
             let records = table::collect(&source.ledger, filter)?;
             table::write(&records, &source.tokens, out)?;
-            let totals = source.ledger.totals_blocking(filter)?;
+            let totals = source.ledger.totals(filter)?;
             table::write_totals(&totals, &source.tokens, out)?;
             let counted = totals
                 .iter()
@@ -277,7 +279,7 @@ fn list(
 /// Prints a whole ledger as a table, for the demo.
 pub(super) fn print_table(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let source = Opened {
-        ledger: SqliteLedger::open_read_only(path)?,
+        ledger: LedgerReader::open(&LedgerSettings::File(path.to_owned()), None)?,
         tokens: Tokens::default(),
     };
     let mut out = io::stdout().lock();
@@ -313,34 +315,49 @@ impl Filters {
 
 /// A ledger, and what is known of the tokens in it.
 struct Opened {
-    ledger: SqliteLedger,
+    ledger: LedgerReader,
     tokens: Tokens,
 }
 
 impl Source {
-    /// Where the ledger is.
-    fn path(&self) -> Result<PathBuf, Failure> {
-        match &self.ledger {
-            Some(path) => Ok(path.clone()),
-            None => Ok(load(&self.config)?.ledger.path),
-        }
+    /// Where the ledger is, whom to trust there, and the tokens.
+    fn place(&self) -> Result<Place, Failure> {
+        let Some(place) = &self.ledger else {
+            let settings = load(&self.config)?;
+            return Ok(Place {
+                tokens: Tokens::of(&settings),
+                ledger: settings.ledger,
+                ca_file: settings.server.ca_file,
+            });
+        };
+        let ledger = if is_url(place) {
+            let server = parse_url(place, Path::new(""));
+            let server = server.map_err(|wrong| Failure::Config(wrong.into()))?;
+            LedgerSettings::Server(Box::new(server))
+        } else {
+            LedgerSettings::File(PathBuf::from(place))
+        };
+        Ok(Place {
+            ledger,
+            ca_file: None,
+            tokens: Tokens::default(),
+        })
     }
 
     fn open(&self) -> Result<Opened, Failure> {
-        if let Some(path) = &self.ledger {
-            let tokens = Tokens::default();
-            return Ok(Opened {
-                ledger: SqliteLedger::open_read_only(path)?,
-                tokens,
-            });
-        }
-        let settings = load(&self.config)?;
-        let ledger = SqliteLedger::open_read_only(&settings.ledger.path)?;
+        let place = self.place()?;
         Ok(Opened {
-            ledger,
-            tokens: Tokens::of(&settings),
+            ledger: LedgerReader::open(&place.ledger, place.ca_file.as_deref())?,
+            tokens: place.tokens,
         })
     }
+}
+
+/// What a [`Source`] names.
+struct Place {
+    ledger: LedgerSettings,
+    ca_file: Option<PathBuf>,
+    tokens: Tokens,
 }
 
 fn load(path: &Path) -> Result<Settings, Failure> {

@@ -70,7 +70,7 @@ pub(super) const LIMITS: Section = Section {
 
 pub(super) const LEDGER: Section = Section {
     header: "[ledger]",
-    keys: &["path"],
+    keys: &["path", "url", "lease_s", "connections_max"],
 };
 
 pub(super) const CORS: Section = Section {

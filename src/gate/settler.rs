@@ -1,7 +1,7 @@
 //! Moving money: each settlement runs in a task of its own, on a runtime that outlives requests,
 //! connections and the proxy, from the durable intent to the durable outcome.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
-use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
+use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics;
 use crate::money::AtomicAmount;
 use crate::settlement::State;
@@ -43,7 +43,8 @@ pub struct Settler {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    active: Mutex<HashSet<ClaimId>>,
+    /// Whether the request that each is for has ended meanwhile.
+    active: Mutex<HashMap<ClaimId, bool>>,
     tasks: AtomicUsize,
 }
 
@@ -55,7 +56,10 @@ struct Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.settler.active.lock().remove(&self.claim);
+        let left = self.settler.active.lock().remove(&self.claim);
+        if left == Some(true) {
+            self.settler.ledger.let_go(self.claim);
+        }
     }
 }
 
@@ -108,7 +112,7 @@ impl Settler {
     /// Whether a task of this process works on the claim: the reconciler leaves those alone.
     #[must_use]
     pub fn is_active(&self, claim: ClaimId) -> bool {
-        self.active.lock().contains(&claim)
+        self.active.lock().contains_key(&claim)
     }
 
     /// A facilitator by name.
@@ -126,7 +130,7 @@ impl Settler {
     pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
         let this = Arc::clone(self);
         let claim = order.claim;
-        self.active.lock().insert(claim);
+        self.active.lock().insert(claim, false);
         let active = Active {
             settler: Arc::clone(self),
             claim,
@@ -153,11 +157,11 @@ impl Settler {
         };
         reach(Step::BeforeSettling);
         let now = self.clock.now();
-        let settling = Move::Settling {
+        let intent = Move::Settling {
             facilitator: name.clone(),
         };
-        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
-            // Nothing was asked: the payment must not stay taken until the next start.
+        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
+            // Nobody was asked: the payment must not stay taken until the next start.
             drop(self.record_released(order.claim, "ledger_failed"));
             return Err(error.into());
         }
@@ -245,6 +249,45 @@ impl Settler {
         async move { drop(task.await) }
     }
 
+    /// The request for this claim has ended without a delivery: once nothing here works on it any
+    /// more, other walls may. They get the response first, when there is one.
+    pub(super) fn let_go(self: &Arc<Self>, claim: ClaimId, shared: Option<SharedResponse>) {
+        if !self.ledger.is_shared() {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.follow_up(async move {
+            this.share(shared).await;
+            if let Some(left) = this.active.lock().get_mut(&claim) {
+                *left = true;
+                return;
+            }
+            this.ledger.let_go(claim);
+        });
+    }
+
+    /// Gives the response to the other walls, then writes down that it was delivered; the future
+    /// resolves when that is on record.
+    pub(super) fn share_and_record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        shared: Option<SharedResponse>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let this = Arc::clone(self);
+        async move {
+            this.share(shared).await;
+            drop(this.record(claim, Move::Delivered).await);
+        }
+    }
+
+    async fn share(&self, shared: Option<SharedResponse>) {
+        if let Some(shared) = shared
+            && let Err(error) = self.ledger.share_response(shared).await
+        {
+            tracing::warn!(%error, "other walls do not get a response that is kept here");
+        }
+    }
+
     /// Writes down that a complete response was written, in a task of its own; the future resolves
     /// when that is on record.
     pub fn record_delivered(
@@ -319,6 +362,24 @@ impl Settler {
             let _counted = counted;
             work.await
         })
+    }
+}
+
+/// Keeps the process from ending: see [`Settler::busy`].
+pub(crate) struct Busy(Arc<Settler>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Settler {
+    /// Counts as a [task](Settler::tasks) while it is held, for settlements that are repeated: an
+    /// answer that is under way should be written down before the process ends.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
     }
 }
 

@@ -44,9 +44,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             retry_window: ms(1),
             duplicate_wait: ms(1),
         },
-        ledger: LedgerSettings {
-            path: PathBuf::new(),
-        },
+        ledger: LedgerSettings::File(PathBuf::new()),
         facilitators: BTreeMap::new(),
         accepts: [accept("usdc")]
             .into_iter()

@@ -38,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http", &["config", "proxy"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
+    ("icu_normalizer", &["target::fold"]),
     ("moka", &["proof::cache", "kept", "gate::abandoned"]),
     ("once_cell", &["metrics"]),
     ("parking_lot", &["ledger::sqlite", "gate", "sandbox"]),

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod opaque;
 mod paid_request;
+mod postgres;
 mod protocols;
 mod reconcile;
 mod replay;

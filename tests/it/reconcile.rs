@@ -1,7 +1,7 @@
 //! Settlements whose answer is lost, until they are known: with a chain to ask, and without.
 
 #[path = "../../src/chain_rpc/fake.rs"]
-mod fake;
+pub mod fake;
 
 use alloy_primitives::{Address, B256};
 use farewall::clock::UnixSeconds;

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use super::{Failure, Source};
 use crate::clock::UnixSeconds;
-use crate::ledger::sqlite::SqliteLedger;
-use crate::ledger::{ClaimId, Ledger, NOTE_CHARS_MAX, Note, NoteKind, NoteText};
+use crate::ledger::opening::open_for_writing;
+use crate::ledger::{ClaimId, NOTE_CHARS_MAX, Note, NoteKind, NoteText};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("kind").required(true))]
@@ -37,14 +37,19 @@ pub(super) fn run(args: &Args, now: UnixSeconds, out: &mut dyn Write) -> Result<
     };
     // Reading first: a mistyped path must not become a new ledger.
     drop(args.source.open()?);
-    let ledger = SqliteLedger::open(&args.source.path()?)?;
+    let place = args.source.place()?;
     let note = Note {
         claim: ClaimId(args.id),
         at: now,
         kind,
         text: args.note.clone(),
     };
-    super::runtime()?.block_on(ledger.mark(note))?;
+    super::runtime()?.block_on(async {
+        let ledger = open_for_writing(&place.ledger, place.ca_file.as_deref(), 0).await?;
+        let marked = ledger.mark(note).await;
+        ledger.leave().await;
+        marked
+    })?;
     writeln!(out, "Claim {} is marked {}.", args.id, kind.as_str())?;
     Ok(())
 }

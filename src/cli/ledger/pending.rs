@@ -63,7 +63,7 @@ fn write(
                 writeln!(out, "{title}")?;
                 let records = table::collect(&source.ledger, filter)?;
                 table::write(&records, &source.tokens, out)?;
-                let totals = source.ledger.totals_blocking(filter)?;
+                let totals = source.ledger.totals(filter)?;
                 table::write_totals(&totals, &source.tokens, out)?;
                 writeln!(out)?;
             }

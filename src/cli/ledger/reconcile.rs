@@ -11,13 +11,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::table::{align, printable};
-use super::{Failure, Format, Tokens, load};
+use super::{Failure, Tokens, load};
 use crate::app;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::Settings;
 use crate::gate::Settler;
-use crate::ledger::sqlite::SqliteLedger;
-use crate::ledger::{Ledger, Record};
+use crate::ledger::Record;
+use crate::ledger::opening::open_for_writing;
+use crate::ledger::reader::LedgerReader;
 use crate::reconcile::{Look, Reconciler};
 use crate::settlement::State;
 
@@ -32,8 +33,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
     /// For people, or for programs
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Shape::Table)]
+    format: Shape,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Shape {
+    /// Columns for people
+    Table,
+    /// One JSON array
+    Json,
 }
 
 struct Row {
@@ -44,23 +53,29 @@ struct Row {
 
 pub(super) fn run(args: &Args, clock: &Arc<dyn Clock>, out: &mut dyn Write) -> Result<(), Failure> {
     let settings = load(&args.config)?;
-    let path = &settings.ledger.path;
-    drop(SqliteLedger::open_read_only(path)?);
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(path)?);
+    let ca_file = settings.server.ca_file.as_deref();
+    drop(LedgerReader::open(&settings.ledger, ca_file)?);
+    let runtime = super::runtime()?;
+    let ledger = runtime.block_on(open_for_writing(&settings.ledger, ca_file, 0))?;
     let outside = |error: &dyn std::error::Error| Failure::Outside(error.to_string().into());
     let facilitators = app::facilitators(&settings).map_err(|e| outside(&e))?;
     let chains = app::chains(&settings).map_err(|e| outside(&e))?;
-    let runtime = super::runtime()?;
     let settler = Settler::new(
         facilitators,
         Arc::clone(&ledger),
         Arc::clone(clock),
         runtime.handle().clone(),
     );
-    let reconciler = Reconciler::new(settler, ledger, chains, Arc::clone(clock));
+    let reconciler = Reconciler::new(settler, Arc::clone(&ledger), chains, Arc::clone(clock));
+    let ours = runtime.block_on(ledger.unsettled())?;
     let mut rows = Vec::new();
     for record in runtime.block_on(reconciler.unknown())? {
-        let look = match left_alone(&record, &settings, clock.now()) {
+        let elsewhere = || {
+            let is_ours = ours.iter().any(|one| one.id == record.id);
+            (!is_ours).then(|| "a wall that runs works on it".to_owned())
+        };
+        let left = left_alone(&record, &settings, clock.now());
+        let look = match left.or_else(elsewhere) {
             Some(why) => Look::undone(why),
             None => runtime.block_on(reconciler.look(&record))?,
         };
@@ -71,6 +86,7 @@ pub(super) fn run(args: &Args, clock: &Arc<dyn Clock>, out: &mut dyn Write) -> R
             found,
         });
     }
+    runtime.block_on(ledger.leave());
     write(&rows, &Tokens::of(&settings), args.format, out)?;
     out.flush()?;
     match rows
@@ -97,21 +113,16 @@ fn left_alone(record: &Record, settings: &Settings, now: UnixSeconds) -> Option<
     })
 }
 
-fn write(
-    rows: &[Row],
-    tokens: &Tokens,
-    format: Format,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+fn write(rows: &[Row], tokens: &Tokens, format: Shape, out: &mut dyn Write) -> Result<(), Failure> {
     let amount = |row: &Row| {
         let claim = &row.record.claim;
         tokens.text(&claim.network, &claim.asset, claim.amount)
     };
     match format {
-        Format::Table | Format::Csv if rows.is_empty() => {
+        Shape::Table if rows.is_empty() => {
             writeln!(out, "No outcome is unknown.")?;
         }
-        Format::Table | Format::Csv => {
+        Shape::Table => {
             let mut lines = vec![["ID", "STATE", "RULE", "AMOUNT", "FOUND"].map(str::to_owned)];
             lines.extend(rows.iter().map(|row| {
                 [
@@ -124,7 +135,7 @@ fn write(
             }));
             align(&lines, out)?;
         }
-        Format::Json => {
+        Shape::Json => {
             let rows = rows.iter().map(|row| {
                 json!({
                     "id": row.record.id.0,
@@ -144,6 +155,7 @@ fn write(
 mod tests {
     use super::*;
     use crate::ledger::ClaimId;
+    use crate::ledger::Ledger as _;
     use crate::ledger::sqlite::SqliteLedger;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);

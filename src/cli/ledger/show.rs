@@ -8,7 +8,7 @@ use super::export::{Csv, hex, object};
 use super::table::printable;
 use super::{Failure, Format, Sink, Source, Tokens, when};
 use crate::chain::PaymentKey;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{ClaimId, Note, Record};
 
 /// Digits of a payment key that are enough to look for it.
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let records = look_up(&source.ledger, &args.which)?;
     let mut objects = Vec::with_capacity(records.len());
     for record in &records {
-        let notes = source.ledger.notes_blocking(record.id)?;
+        let notes = source.ledger.notes(record.id)?;
         objects.push(details(record, &notes, &source.tokens, args));
     }
     match args.format {
@@ -103,7 +103,7 @@ fn indented(value: &Value) -> String {
 }
 
 /// A number is a claim first; as the beginning of a payment key it counts when no claim has it.
-fn look_up(ledger: &SqliteLedger, which: &str) -> Result<Vec<Record>, Failure> {
+fn look_up(ledger: &LedgerReader, which: &str) -> Result<Vec<Record>, Failure> {
     let id = which.parse().ok().map(ClaimId).filter(|id| id.0 > 0);
     if let Some(id) = id
         && let Some(record) = ledger.get(id)?

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::chain::{PayTo, Payer, PaymentKey};
+use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{ClaimAnswer, ClaimId, Fingerprint, Ledger, Move, NewClaim};
 
 const NOW: UnixSeconds = UnixSeconds(1_793_491_200);

@@ -14,8 +14,9 @@ use super::rows;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
 use crate::failpoint::{Step, reach};
+use crate::ledger::news::News;
 use crate::ledger::{
-    BodyDigest, Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, may_be_marked,
+    Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, may_be_marked,
 };
 use crate::settlement::{STATES, State};
 
@@ -362,53 +363,6 @@ impl Writer {
 
 fn count(rows: usize) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
-}
-
-/// What a move adds to a record; `None` leaves what is there.
-#[derive(Default)]
-struct News<'m> {
-    facilitator: Option<&'m str>,
-    transaction: Option<&'m str>,
-    receipt: Option<&'m str>,
-    reason: Option<&'m str>,
-    payer: Option<&'m Payer>,
-    body: Option<BodyDigest>,
-}
-
-impl<'m> News<'m> {
-    fn of(step: &'m Move) -> Self {
-        let none = Self::default();
-        match step {
-            Move::Settling { facilitator } => Self {
-                facilitator: Some(facilitator),
-                ..none
-            },
-            Move::Settled {
-                facilitator,
-                transaction,
-                receipt,
-                payer,
-                body,
-            } => Self {
-                facilitator: facilitator.as_deref(),
-                transaction: Some(transaction),
-                receipt: Some(receipt),
-                payer: payer.as_ref(),
-                body: *body,
-                ..none
-            },
-            Move::Delivered => none,
-            Move::Released { reason } | Move::Expired { reason } => Self {
-                reason: Some(reason),
-                ..none
-            },
-            Move::Refused { reason, receipt } => Self {
-                reason: Some(reason),
-                receipt: Some(receipt),
-                ..none
-            },
-        }
-    }
 }
 
 fn answer<T: 'static>(

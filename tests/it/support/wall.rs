@@ -47,7 +47,7 @@ deny = true
 "#;
 
 /// What a wall is started with.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Setup {
     pub rules: Option<String>,
     /// Put at the top of the file.
@@ -69,6 +69,10 @@ pub struct Setup {
     /// The admin listener, off when there is none.
     pub admin: Option<SocketAddr>,
     pub sandbox: SandboxOptions,
+    /// What stands in `[ledger]`; default: a file in the wall's directory.
+    pub ledger: Option<String>,
+    /// What `farewall ledger --ledger` is given; default: that file.
+    pub ledger_place: Option<String>,
 }
 
 pub struct Wall {
@@ -76,6 +80,8 @@ pub struct Wall {
     pub origin: Origin,
     pub sandbox: Sandbox,
     pub config: PathBuf,
+    sandbox_url: String,
+    ledger: String,
     dir: TempDir,
     child: Child,
 }
@@ -93,14 +99,15 @@ impl Wall {
     /// The ledger as `farewall ledger list --format json` tells it, newest first.
     #[track_caller]
     pub fn ledger(&self) -> Vec<Value> {
-        let ledger = self.dir.path().join("ledger.db");
         let output = farewall(&[
             "ledger",
             "list",
+            "--limit",
+            "1000000",
             "--format",
             "json",
             "--ledger",
-            ledger.to_str().unwrap(),
+            &self.ledger,
         ]);
         assert!(
             output.status.success(),
@@ -186,6 +193,16 @@ impl Setup {
         let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
         let serving = sandbox.clone();
         tokio::spawn(async move { serving.serve(listener).await });
+        self.start_between(origin, sandbox, sandbox_url)
+    }
+
+    /// Another wall between the same origin and facilitator, in a directory of its own.
+    pub fn start_beside(self, other: &Wall) -> Wall {
+        let (origin, sandbox) = (other.origin.clone(), other.sandbox.clone());
+        self.start_between(origin, sandbox, other.sandbox_url.clone())
+    }
+
+    fn start_between(self, origin: Origin, sandbox: Sandbox, sandbox_url: String) -> Wall {
         let dir = tempfile::tempdir().unwrap();
         let address = free_address();
         let config = dir.path().join("farewall.toml");
@@ -197,6 +214,10 @@ impl Setup {
             origin,
             sandbox,
             config,
+            sandbox_url,
+            ledger: self
+                .ledger_place
+                .unwrap_or_else(|| dir.path().join("ledger.db").to_str().unwrap().to_owned()),
             dir,
             child,
         }
@@ -222,8 +243,7 @@ address = "{address}"
 {listen}
 [limits]
 {limits}
-[ledger]
-path = "ledger.db"
+{ledger}
 [facilitator.sandbox]
 url = "{facilitator}"
 sandbox = true
@@ -242,6 +262,12 @@ url = "{origin}"
             server = self.server,
             listen = self.listen,
             limits = self.limits,
+            ledger = if self.top.contains("ledger = ") {
+                String::new()
+            } else {
+                let ledger = self.ledger.as_deref().unwrap_or("path = \"ledger.db\"");
+                format!("[ledger]\n{ledger}")
+            },
             settings = self.facilitator,
             upstream = self.upstream,
             rules = self.rules.as_deref().unwrap_or(RULES),
