@@ -119,15 +119,7 @@ impl App {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         require_free_addresses(&settings)?;
-        let payments = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("payments")
-            .enable_all()
-            .build()
-            .map_err(|cause| StartError::Io {
-                what: "cannot start threads".to_owned(),
-                cause,
-            })?;
+        let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger_lock = match &settings.ledger {
             LedgerSettings::File(path) => Some(lock_ledger(path)?),
@@ -244,6 +236,18 @@ fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
         Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
+}
+
+fn payments_runtime() -> Result<Runtime, StartError> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("payments")
+        .enable_all()
+        .build()
+        .map_err(|cause| StartError::Io {
+            what: "cannot start threads".to_owned(),
+            cause,
+        })
 }
 
 fn open_ledger(

@@ -1,11 +1,6 @@
 //! A write-ahead log whose end a power cut or a bad disk tore off or garbled: it opens, and every
 //! commit that was acknowledged before the damage is there.
 
-#![expect(
-    clippy::arithmetic_side_effects,
-    reason = "offsets in a small file, and an overflow would fail the test"
-)]
-
 use super::*;
 
 const CLAIMS: u64 = 6;
