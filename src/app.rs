@@ -239,16 +239,15 @@ fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
 }
 
 fn payments_runtime() -> Result<Runtime, StartError> {
-    let mut builder = Builder::new_multi_thread();
-    let built = builder
+    Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("payments")
         .enable_all()
-        .build();
-    built.map_err(|cause| StartError::Io {
-        what: "cannot start threads".to_owned(),
-        cause,
-    })
+        .build()
+        .map_err(|cause| StartError::Io {
+            what: "cannot start threads".to_owned(),
+            cause,
+        })
 }
 
 fn open_ledger(
