@@ -152,6 +152,7 @@ fn write(
 mod tests {
     use super::*;
     use crate::ledger::ClaimId;
+    use crate::ledger::Ledger;
     use crate::ledger::sqlite::SqliteLedger;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
