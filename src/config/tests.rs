@@ -14,6 +14,7 @@ use crate::settlement::SettleWhen;
 mod errors;
 mod examples;
 mod files;
+mod ledger;
 mod lints;
 mod networks;
 mod noise;
