@@ -24,6 +24,8 @@ mod limits;
 mod paid_request;
 mod protocols;
 mod replay;
+mod secrets;
+mod security_doc;
 mod settlement;
 mod streaming;
 mod upstreams;
