@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
+use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::Settings;
+use crate::facilitator::breaker::BreakerSettings;
+use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
@@ -22,9 +26,10 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
-use crate::proxy::{Seller, Wall};
+use crate::proxy::{Door, DoorLimits, Seller, Wall};
 use crate::reconcile::Reconciler;
 use crate::route::{RouteError, RouteTable};
+use crate::throttle::ThrottleLimits;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
 
 /// How long, after the last request, settlements in flight may take before the process ends.
@@ -154,6 +159,7 @@ impl App {
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
             target_bytes_max: settings.limits.target_bytes_max,
+            body_timeout: settings.limits.body_timeout,
             under_way: Arc::clone(&under_way),
         };
         let server = server(&settings, wall, health)?;
@@ -216,10 +222,12 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
-        all.insert(
-            name.clone(),
-            Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
-        );
+        let breaker = BreakerSettings {
+            failures: facilitator.breaker_failures,
+            open_for: facilitator.breaker_open,
+        };
+        let client = HttpFacilitator::new(facilitator, ca_file)?;
+        all.insert(name.clone(), Arc::new(Guarded::new(client, breaker)));
     }
     Ok(all)
 }
@@ -247,6 +255,13 @@ fn gate(
             unverified_proofs_max: limits.unverified_proofs_max,
             duplicate_wait: limits.duplicate_wait,
             retry_window: limits.retry_window,
+            throttle: ThrottleLimits {
+                calls_per_client: limits.verify_calls_per_minute_per_client,
+                calls_per_payer: limits.verify_calls_per_minute_per_payer,
+                refused_per_client: limits.refused_proofs_per_minute_per_client,
+                verifying_per_client_max: limits.unverified_proofs_per_client_max,
+                keys_max: limits.rate_limit_keys_max,
+            },
         },
     })
 }
@@ -355,15 +370,28 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall);
+    let mut proxy = pingora::proxy::http_proxy(&server.configuration, wall);
     // h2c is recognised by its preface per connection; pingora has one switch for all listeners of
     // a service, so listeners with and without it are told apart below.
     let h2c = settings.listeners.iter().any(|l| l.h2c);
-    if let Some(logic) = service.app_logic_mut() {
-        let mut options = HttpServerOptions::default();
-        options.h2c = h2c;
-        logic.server_options = Some(options);
-    }
+    let limits = &settings.limits;
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    let door = DoorLimits {
+        connections_max: limits.connections_max,
+        connections_per_client_max: limits.connections_per_client_max,
+        head_bytes_max: limits.request_header_bytes_max,
+        head_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        trusted_proxies: settings.server.trusted_proxies.clone(),
+        h2c,
+    };
+    let mut service = Service::new("farewall".to_owned(), Door::new(proxy, door));
     for listener in &settings.listeners {
         let address = listener.address.to_string();
         match &listener.tls {

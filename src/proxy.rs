@@ -6,6 +6,7 @@
 mod body;
 mod context;
 mod cors;
+mod door;
 mod headers;
 mod respond;
 
@@ -31,9 +32,11 @@ use crate::proxy::context::{
 };
 use crate::proxy::headers::ClientIdentity;
 use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form};
+use crate::throttle::Client;
 use crate::upstream::Upstreams;
 use crate::x402::header;
 
+pub use crate::proxy::door::{Door, DoorLimits};
 pub use crate::proxy::respond::Seller;
 
 /// The proxy in front of the upstreams.
@@ -50,6 +53,8 @@ pub struct Wall {
     pub trusted_proxies: Vec<IpRange>,
     /// Bytes of path and query.
     pub target_bytes_max: usize,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
     /// Requests under way: a shutdown waits for them.
     pub under_way: Arc<AtomicUsize>,
 }
@@ -72,6 +77,9 @@ impl ProxyHttp for Wall {
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());
         ctx.request_id = context::new_request_id();
+        session
+            .as_downstream_mut()
+            .set_read_timeout(Some(self.body_timeout));
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&self.cors, request);
         if cors::is_preflight(request) {
@@ -341,7 +349,9 @@ impl Wall {
         ctx: &RequestCtx,
     ) -> Result<Admission, Refusal> {
         let has_body = !session.as_downstream_mut().is_body_empty();
+        let identity = self.client(session);
         let request = session.req_header();
+        let address = headers::address_of(request, &identity, &self.trusted_proxies);
         let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
             return Err(Refusal::Internal("the target was not read"));
         };
@@ -366,6 +376,7 @@ impl Wall {
                 .headers
                 .get("content-length")
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
+            client: Client::at(address),
         };
         self.gate.admit(&ask).await
     }
@@ -455,6 +466,8 @@ impl Wall {
     ) -> Result<()> {
         if let Refusal::Payment { purchase, .. } = refusal {
             ctx.rule = Some(purchase.route.rule.clone());
+        } else if let Refusal::RateLimited { rule, .. } = refusal {
+            ctx.rule = Some(Arc::clone(rule));
         }
         let answer = respond::answer(refusal, &self.seller)?;
         ctx.outcome = Outcome(answer.outcome);
@@ -515,7 +528,7 @@ impl Wall {
         let digest = if session.as_downstream_mut().is_body_empty() {
             Some(digest_of(b""))
         } else {
-            body::digest(session, limit).await?
+            body::digest(session, limit, self.body_timeout).await?
         };
         let Some(digest) = digest else {
             return self

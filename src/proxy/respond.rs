@@ -62,6 +62,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
             "Payments cannot be taken right now; nothing was charged.",
             30,
         ),
+        Refusal::RateLimited { retry_after_s, .. } => rate_limited(*retry_after_s),
         Refusal::BodyTooLarge => {
             plain(413, "body_too_large", "The request body is over the limit.")
         }
@@ -115,6 +116,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
             "Too many payments are being checked; the same payment is still good.",
             1,
         ),
+        PaymentRefusal::RateLimited { retry_after_s } => rate_limited(*retry_after_s),
         PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => later(
             503,
             "payment_unavailable",
@@ -157,6 +159,15 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
             Ok(answer)
         }
     }
+}
+
+fn rate_limited(retry_after_s: u64) -> Result<Answer> {
+    later(
+        429,
+        "rate_limited",
+        "Too many requests. A payment sent with this one was not used and is still good.",
+        retry_after_s,
+    )
 }
 
 const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::fixed("permit2_allowance_required");

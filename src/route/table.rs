@@ -125,6 +125,7 @@ impl RouteTable {
                 rule: UNMATCHED.into(),
                 upstream: Arc::clone(upstream),
                 request_body_bytes_max: settings.limits.request_body_bytes_max,
+                rate_limit: None,
             })),
         };
         let strict = strict_hosts(&rules, &mut errors);
@@ -279,6 +280,7 @@ fn grant(
             rule: Arc::clone(&rule.name),
             upstream: upstream?,
             request_body_bytes_max: settings.limits.request_body_bytes_max,
+            rate_limit: rule.rate_limit,
         })));
     };
     let quote = offers.quote(&priced.accepts, faults);
@@ -310,6 +312,7 @@ fn priced_route(
         request_body_bytes_max: priced.request_body_bytes_max,
         kept_response_bytes_max: priced.kept_response_bytes_max,
         forward_conditional: priced.forward_conditional,
+        rate_limit: rule.rate_limit,
     })
 }
 
