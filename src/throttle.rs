@@ -178,14 +178,16 @@ impl Throttle {
             events,
             per: MINUTE,
         };
-        self.calls_by_client
-            .count(client, minutely(self.limits.calls_per_client))
-            .map_err(Throttled::TooOften)?;
+        // The payer first: its signature was checked, so that nobody else uses up its calls, while
+        // what it sends in vain does not use up those of its neighbours at one address.
         if !payer.as_str().is_empty() {
             self.calls_by_payer
                 .count(payer.as_str().into(), minutely(self.limits.calls_per_payer))
                 .map_err(Throttled::TooOften)?;
         }
+        self.calls_by_client
+            .count(client, minutely(self.limits.calls_per_client))
+            .map_err(Throttled::TooOften)?;
         Ok(share)
     }
 

@@ -111,11 +111,12 @@ impl<A> Door<A> {
         let until = after(self.limits.head_timeout);
         let mut searched = 0;
         loop {
-            if is_whole(&mut head, &mut searched) {
-                return Head::Whole(head);
-            }
-            if head.len() > self.limits.head_bytes_max {
+            let end = end_of_head(&mut head, &mut searched);
+            if end.unwrap_or(head.len()) > self.limits.head_bytes_max {
                 return Head::TooLarge;
+            }
+            if end.is_some() {
+                return Head::Whole(head);
             }
             head.reserve(READ_BYTES);
             match timeout_at(until, stream.read_buf(&mut head)).await {
@@ -132,18 +133,28 @@ fn after(time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now)
 }
 
-/// Whether the empty line that ends a head is there, after line feeds with or without carriage
-/// returns, as pingora's parser takes them. Empty lines before a head are dropped.
-fn is_whole(head: &mut BytesMut, searched: &mut usize) -> bool {
+/// Where a head ends: behind its empty line, after line feeds with or without carriage returns, as
+/// pingora's parser takes them. Empty lines before a head are dropped.
+fn end_of_head(head: &mut BytesMut, searched: &mut usize) -> Option<usize> {
     if *searched == 0 {
         let blank = head.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
         let blank = blank.count();
         drop(head.split_to(blank));
     }
     let from = searched.saturating_sub(2);
-    let tail = head.get(from..).unwrap_or_default();
+    let tail = head.get(from..)?;
     *searched = head.len();
-    tail.windows(2).any(|w| w == b"\n\n") || tail.windows(3).any(|w| w == b"\n\r\n")
+    let lines = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    for (at, _) in lines {
+        let after = tail.get(at.saturating_add(1)..).unwrap_or_default();
+        let blank = match after {
+            [b'\n', ..] => 2,
+            [b'\r', b'\n', ..] => 3,
+            _ => continue,
+        };
+        return Some(from.saturating_add(at).saturating_add(blank));
+    }
+    None
 }
 
 /// Answers before there is a session, and closes.
@@ -158,7 +169,7 @@ async fn refuse(stream: &mut Stream, status: &str, code: &str, message: &str) {
         stream.write_all(answer.as_bytes()).await?;
         stream.flush().await?;
         AsyncWriteExt::shutdown(stream).await?;
-        let (mut unread, mut bytes) = ([0; READ_BYTES], 0_usize);
+        let (mut unread, mut bytes) = (vec![0; READ_BYTES], 0_usize);
         while bytes < LINGER_BYTES_MAX {
             match stream.read(&mut unread).await? {
                 0 => break,
@@ -266,33 +277,34 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
 mod tests {
     use super::*;
 
-    /// Whether the head is whole after these reads.
+    /// How much of the bytes after blank lines is the head, after these reads; the last one ends it.
     #[track_caller]
-    fn check(reads: &[&str], want: bool) {
-        let (mut head, mut searched, mut whole) = (BytesMut::new(), 0, false);
+    fn check(reads: &[&str], want: Option<usize>) {
+        let (mut head, mut searched, mut end) = (BytesMut::new(), 0, None);
         for read in reads {
-            assert!(!whole, "{reads:?}: whole too early");
+            assert_eq!(end, None, "{reads:?}: too early");
             head.extend_from_slice(read.as_bytes());
-            whole = is_whole(&mut head, &mut searched);
+            end = end_of_head(&mut head, &mut searched);
         }
-        assert_eq!(whole, want, "{reads:?}");
+        assert_eq!(end, want, "{reads:?}");
     }
 
     #[test]
     fn a_head_ends_with_an_empty_line_however_it_arrives() {
-        check(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n"], true);
-        check(&["GET / HTTP/1.1\nHost: a\n\n"], true);
-        check(&["GET / HTTP/1.1\r\nHost: a\n\r\nbody"], true);
-        check(&["GET / HTTP/1.1\r\nHost: a\r\n"], false);
-        check(&["GET / HTTP/1.1\r\n\r", "\n"], true);
-        check(&["GET / HTTP/1.1\r\n", "\r\n"], true);
-        check(&["GET / HTTP/1.1\n", "\n"], true);
-        check(&["\r\n\r\n"], false);
-        check(&["\r\n", "\r\n", "GET / HTTP/1.1\r\n\r\n"], true);
+        check(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n"], Some(27));
+        check(&["GET / HTTP/1.1\nHost: a\n\n"], Some(24));
+        check(&["GET / HTTP/1.1\r\nHost: a\n\r\nbody\n\n"], Some(26));
+        check(&["GET / HTTP/1.1\r\nHost: a\r\n"], None);
+        check(&["GET / HTTP/1.1\r\n\r", "\nbody"], Some(18));
+        check(&["GET / HTTP/1.1\r\n", "\r\n"], Some(18));
+        check(&["GET / HTTP/1.1\n", "\n"], Some(16));
+        check(&["\r\n\r\n"], None);
+        check(&["\r\n", "\r\n", "GET / HTTP/1.1\r\n\r\n"], Some(18));
         let bytes: Vec<String> = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
             .chars()
             .map(String::from)
             .collect();
-        check(&bytes.iter().map(String::as_str).collect::<Vec<_>>(), true);
+        let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+        check(&bytes, Some(27));
     }
 }

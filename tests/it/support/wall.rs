@@ -1,9 +1,10 @@
 //! The real binary in a directory of its own, between an origin and the sandbox facilitator.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use farewall::sandbox::{Sandbox, SandboxOptions};
@@ -64,6 +65,8 @@ pub struct Setup {
     pub listen: String,
     /// Base URL in place of the sandbox.
     pub facilitator_url: Option<String>,
+    /// Base URL of a second facilitator, asked after the first.
+    pub second_facilitator_url: Option<String>,
     pub sandbox: SandboxOptions,
 }
 
@@ -118,6 +121,11 @@ impl Wall {
     /// The log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it at once, as a crash does.
@@ -190,6 +198,11 @@ impl Setup {
 
     fn toml(&self, address: SocketAddr, origin: SocketAddr, sandbox: &str) -> String {
         let mut text = String::new();
+        let (mut second, mut names) = (String::new(), "\"sandbox\"");
+        if let Some(url) = &self.second_facilitator_url {
+            second = format!("[facilitator.second]\nurl = \"{url}\"\nsandbox = true");
+            names = "\"sandbox\", \"second\"";
+        }
         let facilitator = self.facilitator_url.as_deref().unwrap_or(sandbox);
         write!(
             text,
@@ -210,11 +223,12 @@ path = "ledger.db"
 url = "{facilitator}"
 sandbox = true
 {settings}
+{second}
 [accept.base-sepolia-usdc]
 network = "base-sepolia"
 asset = "USDC"
 pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-facilitators = ["sandbox"]
+facilitators = [{names}]
 [upstream.api]
 url = "http://{origin}"
 {upstream}
@@ -238,12 +252,18 @@ pub fn farewall(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).output().unwrap()
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on. Each has a loopback address of its own where there are many,
+/// since a port that is free now may be somebody's before the wall has it.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NTH: AtomicU8 = AtomicU8::new(0);
+    let nth = NTH.fetch_add(1, Ordering::Relaxed);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = if cfg!(target_os = "linux") {
+        Ipv4Addr::new(127, 1 + high % 200, low, 1 + nth % 250)
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
 fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
