@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
 use pingora::services::listening::Service;
@@ -15,7 +17,7 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::Settings;
+use crate::config::settings::{Limits, ListenSettings, Settings};
 use crate::facilitator::breaker::BreakerSettings;
 use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
@@ -26,7 +28,7 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
-use crate::proxy::{Door, DoorLimits, Seller, Wall};
+use crate::proxy::{Connections, Door, DoorLimits, Seller, Wall};
 use crate::reconcile::Reconciler;
 use crate::route::{RouteError, RouteTable};
 use crate::throttle::ThrottleLimits;
@@ -155,6 +157,7 @@ impl App {
             seller: Seller {
                 public_origin: settings.server.public_origin.clone(),
                 service_name: settings.server.service_name.clone(),
+                allowance_as_402: settings.server.permit2_allowance_as_402,
             },
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
@@ -370,11 +373,41 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut proxy = pingora::proxy::http_proxy(&server.configuration, wall);
-    // h2c is recognised by its preface per connection; pingora has one switch for all listeners of
-    // a service, so listeners with and without it are told apart below.
-    let h2c = settings.listeners.iter().any(|l| l.h2c);
-    let limits = &settings.limits;
+    let connections = Arc::new(Connections::new(
+        settings.limits.connections_max,
+        settings.limits.connections_per_client_max,
+        settings.server.trusted_proxies.clone(),
+    ));
+    // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
+    // more: only the listeners that ask for it pay for that, in a service of their own.
+    for h2c in [false, true] {
+        let listeners: Vec<_> = settings.listeners.iter().filter(|l| l.h2c == h2c).collect();
+        if listeners.is_empty() {
+            continue;
+        }
+        let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
+        let limits = DoorLimits {
+            head_bytes_max: settings.limits.request_header_bytes_max,
+            head_timeout: settings.limits.header_timeout,
+            idle_timeout: settings.limits.idle_timeout,
+            h2c,
+        };
+        let door = Door::new(proxy, limits, Arc::clone(&connections));
+        let mut service = Service::new("farewall".to_owned(), door);
+        for listener in listeners {
+            listen(&mut service, listener)?;
+        }
+        server.add_service(service);
+    }
+    for service in health {
+        server.add_service(service);
+    }
+    Ok(server)
+}
+
+/// pingora with our bounds on HTTP/2; the [`Door`] keeps those of HTTP/1.
+fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> HttpProxy<Wall> {
+    let mut proxy = pingora::proxy::http_proxy(conf, wall);
     let mut options = HttpServerOptions::default();
     options.h2c = h2c;
     options.h2_idle_timeout = Some(limits.idle_timeout);
@@ -382,44 +415,37 @@ fn server(
     let mut h2 = default_h2_options();
     h2.max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX));
     proxy.h2_options = Some(h2);
-    let door = DoorLimits {
-        connections_max: limits.connections_max,
-        connections_per_client_max: limits.connections_per_client_max,
-        head_bytes_max: limits.request_header_bytes_max,
-        head_timeout: limits.header_timeout,
-        idle_timeout: limits.idle_timeout,
-        trusted_proxies: settings.server.trusted_proxies.clone(),
-        h2c,
+    proxy
+}
+
+fn listen(
+    service: &mut Service<Door<HttpProxy<Wall>>>,
+    listener: &ListenSettings,
+) -> Result<(), StartError> {
+    let address = listener.address.to_string();
+    let Some(files) = &listener.tls else {
+        // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
+        let buffers = L4BufferSettings::default().read(0);
+        service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
+        return Ok(());
     };
-    let mut service = Service::new("farewall".to_owned(), Door::new(proxy, door));
-    for listener in &settings.listeners {
-        let address = listener.address.to_string();
-        match &listener.tls {
-            None => service.add_tcp(&address),
-            Some(files) => {
-                let tls = |cause: String| StartError::Tls {
-                    address: address.clone(),
-                    cause,
-                };
-                for file in [&files.cert, &files.key] {
-                    std::fs::read(file).map_err(|e| tls(format!("{}: {e}", file.display())))?;
-                }
-                let (cert, key) = (
-                    files.cert.display().to_string(),
-                    files.key.display().to_string(),
-                );
-                let mut settings =
-                    TlsSettings::intermediate(&cert, &key).map_err(|e| tls(e.to_string()))?;
-                settings.enable_h2();
-                service.add_tls_with_settings(&address, None, settings);
-            }
-        }
+    let failed = |cause: String| StartError::Tls {
+        address: address.clone(),
+        cause,
+    };
+    for file in [&files.cert, &files.key] {
+        std::fs::read(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
     }
-    server.add_service(service);
-    for service in health {
-        server.add_service(service);
-    }
-    Ok(server)
+    let (cert, key) = (
+        files.cert.display().to_string(),
+        files.key.display().to_string(),
+    );
+    let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
+    tls.enable_h2();
+    // About one TLS record.
+    let buffers = L4BufferSettings::default().read(16 << 10);
+    service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
+    Ok(())
 }
 
 /// pingora panics at its start when it finds no certificate authorities: say it properly before.

@@ -1,10 +1,10 @@
-//! The configuration: from TOML text to checked [`settings`], with every complaint at once.
+//! The configuration: from TOML text to checked [`Settings`], with every complaint at once.
 //!
 //! ```text
 //! text ─▶ document (tree with places) ─▶ include ─▶ sections (server, facilitator, accept, upstream, rule) ─▶ Settings
 //! ```
 //!
-//! [`lint`] then says what is allowed but hardly meant. What needs the routes is in `route`.
+//! [`lint()`] then says what is allowed but hardly meant. What needs the routes is in `route`.
 
 pub mod settings;
 pub mod diagnostic;
@@ -42,7 +42,7 @@ pub use self::lint::lint;
 pub struct Loaded {
     /// The checked values.
     pub settings: Settings,
-    /// What the reader noticed that does not stop the start. [`lint`] and `route` know more.
+    /// What the reader noticed that does not stop the start. [`lint()`] and `route` know more.
     pub warnings: Vec<Diagnostic>,
     files: Files,
     places: BTreeMap<String, Span>,

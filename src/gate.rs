@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
+mod abandoned;
 mod fingerprint;
 mod in_flight;
 mod paid;
@@ -22,11 +23,12 @@ use tokio::time::Instant;
 use crate::chain::PaymentKey;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::RateLimit;
+use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
 use crate::proof::cache::Freshness;
-use crate::proof::check::{CheckedProof, check};
+use crate::proof::check::{CheckedProof, identify};
 use crate::proof::parse::parse;
 use crate::proof::verify::{VerifiedProof, Verifier, VerifyError};
 use crate::proof::{Proof, ProofHeaders};
@@ -53,6 +55,9 @@ pub struct Ask<'a> {
     pub target: &'a CanonicalTarget,
     /// The payment headers.
     pub proof: ProofHeaders<'a>,
+    /// `Idempotency-Key`: what only this client knows of the request. It takes part in the
+    /// fingerprint, so that who rebuilds a proof from the chain cannot collect its response.
+    pub idempotency_key: Option<&'a [u8]>,
     /// Whether a body is declared.
     pub has_body: bool,
     /// `Content-Length`, when given.
@@ -69,7 +74,7 @@ pub enum Admission {
     /// To the upstream: paid, or about to be.
     Paid(Box<Paid>),
     /// Not to the upstream: this payment has bought a response already, and it is still here.
-    Replay(Replay),
+    Replay(Box<Replay>),
 }
 
 /// A kept response for the payment that bought it.
@@ -81,7 +86,7 @@ pub struct Replay {
     pub receipt: Option<SettlementResponse>,
     /// What is bought.
     pub purchase: Purchase,
-    record: Box<Record>,
+    record: Record,
     _slot: Slot,
 }
 
@@ -117,6 +122,9 @@ pub struct GateLimits {
     pub throttle: ThrottleLimits,
 }
 
+/// So many copies of requests in flight wait for their answers; further ones are turned away.
+const WAITING_MAX: usize = 4096;
+
 /// How long an owed response is kept: until its buyer collects it, but not for ever.
 const OWED_KEPT: Duration = Duration::from_secs(3600);
 
@@ -131,6 +139,8 @@ pub struct Gate {
     in_flight: Arc<InFlight>,
     unverified: Semaphore,
     throttle: Throttle,
+    waiting: Semaphore,
+    abandoned: Abandoned,
     limits: GateLimits,
 }
 
@@ -166,6 +176,8 @@ impl Gate {
             in_flight: Arc::new(InFlight::default()),
             unverified: Semaphore::new(parts.limits.unverified_proofs_max),
             throttle: Throttle::new(parts.limits.throttle),
+            waiting: Semaphore::new(WAITING_MAX),
+            abandoned: Abandoned::default(),
             limits: parts.limits,
         }
     }
@@ -231,7 +243,7 @@ impl Gate {
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let checked = check(proof, now)?;
+        let checked = identify(proof)?;
         let proof = checked.proof();
         self.throttle
             .payment(&route.rule, route.rate_limit, proof.payer(), ask.client)
@@ -247,6 +259,11 @@ impl Gate {
             .filter(|r| r.state.holds_payment())
         {
             return self.collect(ask, purchase, proof, presented_for, record, slot);
+        }
+        // Only now: a debt is collected with the proof that paid for it, however old.
+        checked.in_time(now)?;
+        if self.abandoned.too_often(payment) {
+            return Err(PaymentRefusal::Abandoned);
         }
         let proof = self.verify(ask, checked, now).await?;
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
@@ -330,6 +347,10 @@ impl Gate {
             match self.in_flight.enter(payment, presented_for) {
                 Entry::Entered(slot) => return Ok(slot),
                 Entry::Taken { same, mut work } => {
+                    let _place = self
+                        .waiting
+                        .try_acquire()
+                        .map_err(|_| PaymentRefusal::InProgress)?;
                     match tokio::time::timeout_at(deadline, work.end(!same)).await {
                         Ok(WorkEnd::Gone) => {}
                         Ok(WorkEnd::Sold) => return Err(PaymentRefusal::Spent),
@@ -359,16 +380,27 @@ impl Gate {
             .and_then(|text| serde_json::from_str(text).ok());
         let kept = self.kept.get(record.claim.payment, presented_for);
         match (record.state, kept) {
-            (State::Settled | State::Delivered, Some(kept)) => Ok(Admission::Replay(Replay {
-                kept,
-                receipt,
-                purchase: purchase.clone(),
-                record: Box::new(record),
-                _slot: slot,
-            })),
-            (State::Settled, None) if is_repeatable(ask) => Ok(Admission::Paid(Box::new(
-                Paid::owed(&self.settler, purchase, proof, &record, receipt, slot),
-            ))),
+            (State::Settled | State::Delivered, Some(kept)) => {
+                Ok(Admission::Replay(Box::new(Replay {
+                    kept,
+                    receipt,
+                    purchase: purchase.clone(),
+                    record,
+                    _slot: slot,
+                })))
+            }
+            (State::Settled, None)
+                if is_repeatable(ask) && !self.abandoned.too_often(record.claim.payment) =>
+            {
+                Ok(Admission::Paid(Box::new(Paid::owed(
+                    &self.settler,
+                    purchase,
+                    proof,
+                    &record,
+                    receipt,
+                    slot,
+                ))))
+            }
             (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
                 receipt: receipt.map(Box::new),
             }),
@@ -406,6 +438,9 @@ impl Gate {
     /// the response for a retry. What must be durable is written in a task of its own.
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
+        if ending.client_left {
+            self.abandoned.count(paid.payment());
+        }
         if let Some(response) = ending.response.filter(|_| paid.may_be_kept()) {
             let keep_for = if complete {
                 self.limits.retry_window
@@ -425,7 +460,8 @@ impl Gate {
     /// A replayed response was written completely.
     pub fn finish_replay(&self, replay: &Replay, delivered: bool) {
         if delivered && replay.record.state == State::Settled {
-            self.settler.record_delivered(replay.record.id);
+            let recorded = self.settler.record_delivered(replay.record.id);
+            self.settler.follow_up(recorded);
         }
     }
 }

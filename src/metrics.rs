@@ -7,7 +7,7 @@ use prometheus::{
     Encoder, HistogramVec, IntCounterVec, IntGauge, Registry, TextEncoder, histogram_opts, opts,
 };
 
-use crate::route::price::Offer;
+use crate::money::AtomicAmount;
 
 static REGISTRY: Lazy<Registry> = Lazy::new(Registry::new);
 
@@ -29,14 +29,6 @@ static SECONDS: Lazy<HistogramVec> = Lazy::new(|| {
         buckets
     );
     registered(HistogramVec::new(options, &["outcome"]))
-});
-
-static PAYMENTS: Lazy<IntCounterVec> = Lazy::new(|| {
-    counter(
-        "farewall_paid_requests_total",
-        "Requests answered against a settled payment.",
-        &["rule", "accept"],
-    )
 });
 
 static REVENUE: Lazy<IntCounterVec> = Lazy::new(|| {
@@ -96,15 +88,12 @@ pub fn request(rule: &str, outcome: &str, elapsed: Duration) {
         .observe(elapsed.as_secs_f64());
 }
 
-/// A request was answered against a settled payment.
-pub fn paid(rule: &str, offer: &Offer) {
-    PAYMENTS.with_label_values(&[rule, &offer.accept]).inc();
-    if let Ok(units) = i64::try_from(offer.amount.units())
+/// A payment is on record as settled.
+pub fn settled(rule: &str, accept: &str, amount: AtomicAmount) {
+    if let Ok(units) = i64::try_from(amount.units())
         && let Ok(units) = u64::try_from(units)
     {
-        REVENUE
-            .with_label_values(&[rule, &offer.accept])
-            .inc_by(units);
+        REVENUE.with_label_values(&[rule, accept]).inc_by(units);
     }
 }
 
@@ -115,7 +104,8 @@ pub fn settlement(facilitator: &str, outcome: &'static str) {
         .inc();
 }
 
-/// A connection was turned away: `too_many`, `too_many_of_one_client`, `slow_head`, `head_too_large`.
+/// A connection was turned away: `too_many`, `too_many_of_one_client`,
+/// `head_too_slow` or `head_too_large`.
 pub fn connection_refused(reason: &'static str) {
     CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
 }
@@ -144,12 +134,14 @@ mod tests {
         request("quote", "paid", Duration::from_millis(3));
         settlement("local", "settled");
         unknown_settlements(2);
+        settled("quote", "base-usdc", AtomicAmount::new(1000));
         let text = render();
         for name in [
             "farewall_requests_total{outcome=\"paid\",rule=\"quote\"} 1",
             "farewall_request_duration_seconds_count{outcome=\"paid\"} 1",
             "farewall_settlements_total{facilitator=\"local\",outcome=\"settled\"} 1",
             "farewall_unknown_settlements 2",
+            "farewall_revenue_atomic_total{accept=\"base-usdc\",rule=\"quote\"} 1000",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }

@@ -1,7 +1,7 @@
 //! pingora's `ProxyHttp`: translates a session, decides nothing.
 //!
 //! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
-//! version or framing. Later phases read [`RequestCtx`]; without an admission there is no peer.
+//! version or framing. Later phases read `RequestCtx`; without an admission there is no peer.
 
 mod body;
 mod context;
@@ -9,6 +9,7 @@ mod cors;
 mod door;
 mod headers;
 mod respond;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{HttpPeer, Session};
 use pingora::proxy::{FailToProxy, ProxyHttp};
@@ -36,10 +38,11 @@ use crate::throttle::Client;
 use crate::upstream::Upstreams;
 use crate::x402::header;
 
-pub use crate::proxy::door::{Door, DoorLimits};
+pub use crate::proxy::door::{Connections, Door, DoorLimits};
 pub use crate::proxy::respond::Seller;
 
-/// The proxy in front of the upstreams.
+/// The proxy in front of the upstreams. Clones are one wall: each kind of listener has its own.
+#[derive(Clone)]
 pub struct Wall {
     /// Decides.
     pub gate: Arc<Gate>,
@@ -64,6 +67,7 @@ impl ProxyHttp for Wall {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
+        watched::head_was_read();
         self.under_way.fetch_add(1, Ordering::SeqCst);
         RequestCtx {
             _under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
@@ -74,6 +78,12 @@ impl ProxyHttp for Wall {
     // No compression module: bytes pass as the origin made them.
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
 
+    async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
+        // Each pipelined request is read only after the answer before it, and passes the same gate.
+        session.as_downstream_mut().set_pipelining_enabled(true);
+        Ok(())
+    }
+
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());
         ctx.request_id = context::new_request_id();
@@ -82,10 +92,12 @@ impl ProxyHttp for Wall {
             .set_read_timeout(Some(self.body_timeout));
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&self.cors, request);
-        if cors::is_preflight(request) {
+        let target = self.read_target(session, ctx);
+        let preflight = cors::is_preflight(session.req_header());
+        if preflight && target.is_ok() && session.as_downstream_mut().is_body_empty() {
             return self.answer_preflight(session, ctx).await;
         }
-        let admission = match self.read_target(session, ctx) {
+        let admission = match target {
             Ok(()) => self.ask_gate(session, ctx).await,
             Err(refusal) => Err(refusal),
         };
@@ -107,14 +119,15 @@ impl ProxyHttp for Wall {
                     ctx.body.push(None, true);
                 }
                 ctx.stage = Stage::Paid(paid);
-                // What is claimed runs to its end, or the upstream could be made to work for
-                // nothing by hanging up; what was settled meanwhile can be collected later.
+                // On HTTP/1.1 what is claimed runs to its end, or the upstream could be made to work
+                // for nothing by hanging up; what is settled meanwhile can be collected later. A
+                // reset HTTP/2 stream ends at once: the gate counts how often.
                 session.as_downstream_mut().set_abort_on_close(false);
                 // 103 and its like could carry something of the response before it is settled.
                 session.as_downstream_mut().set_ignore_info_resp(true);
                 Ok(false)
             }
-            Ok(Admission::Replay(replay)) => self.replay(session, ctx, replay).await,
+            Ok(Admission::Replay(replay)) => self.replay(session, ctx, &replay).await,
             Err(refusal) => self.refuse(session, ctx, &refusal).await.map(|()| true),
         }
     }
@@ -127,6 +140,7 @@ impl ProxyHttp for Wall {
             }
         }
         ctx.forwarded = Some(Instant::now());
+        ctx.body.restart();
         let peer = ctx.upstream.as_ref().and_then(|upstream| upstream.peer());
         peer.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no healthy server").into_up())
     }
@@ -202,9 +216,11 @@ impl ProxyHttp for Wall {
                 .map_err(Error::into_up);
         }
         response.insert_header("X-Request-Id", &ctx.request_id)?;
-        if let Stage::Paid(_) = ctx.stage {
-            self.release(session, response, ctx).await?;
-        }
+        let Stage::Paid(_) = ctx.stage else {
+            // What is free is the origin's own business, CORS included.
+            return Ok(());
+        };
+        self.release(session, response, ctx).await?;
         cors::expose(response, ctx.allow_origin.as_deref())
     }
 
@@ -212,11 +228,12 @@ impl ProxyHttp for Wall {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
-        if let (Some(recording), Some(chunk)) = (&mut ctx.recording, &body) {
-            recording.recorder.push(chunk);
+        if let Some(recording) = &mut ctx.recording {
+            body.iter().for_each(|chunk| recording.recorder.push(chunk));
+            recording.complete |= end;
         }
         match std::mem::take(&mut ctx.substitute) {
             Substitute::None => {}
@@ -232,15 +249,33 @@ impl ProxyHttp for Wall {
         Ok(None)
     }
 
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Bytes>> {
+        // Trailers are not kept, and a response without them is not the one that was sold.
+        ctx.recording = None;
+        match ctx.substitute {
+            Substitute::None => headers::strip_trailers(trailers),
+            Substitute::Pending(_) | Substitute::Written => trailers.clear(),
+        }
+        Ok(None)
+    }
+
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
         error: &Error,
         ctx: &mut RequestCtx,
     ) -> FailToProxy {
-        let refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
+        let mut refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
         if let Stage::Paid(paid) = &mut ctx.stage {
             self.gate.give_back(paid, "upstream_failed").await;
+            if let Refusal::Upstream(failure) = refusal {
+                refusal = paid.failed(failure);
+            }
         }
         let begun = session
             .response_written()
@@ -272,19 +307,18 @@ impl ProxyHttp for Wall {
         let rule = ctx.rule.as_deref().unwrap_or("-").to_owned();
         if let Stage::Paid(paid) = std::mem::take(&mut ctx.stage) {
             let request_body = ctx.body.digest();
-            let recording = ctx.recording.take().filter(|_| error.is_none());
-            let response = recording
+            let response = ctx
+                .recording
+                .take()
                 .zip(request_body)
                 .and_then(|(r, body)| r.finish(body));
             let substituted = !matches!(ctx.substitute, Substitute::None);
             let delivered = error.is_none() && (200..400).contains(&status) && !substituted;
-            if paid.receipt().is_some() {
-                metrics::paid(&paid.purchase().route.rule, paid.offer());
-            }
             self.gate.finish(
                 paid,
                 Ending {
                     delivered,
+                    client_left: error.is_some_and(is_client_gone),
                     response,
                 },
             );
@@ -371,6 +405,10 @@ impl Wall {
                 payment_signature: values(header::PAYMENT_SIGNATURE),
                 x_payment: values(header::X_PAYMENT),
             },
+            idempotency_key: request
+                .headers
+                .get("idempotency-key")
+                .map(http::HeaderValue::as_bytes),
             has_body,
             content_length: request
                 .headers
@@ -393,11 +431,17 @@ impl Wall {
         };
         let status = response.status.as_u16();
         let kept_bytes_max = paid.purchase().route.kept_response_bytes_max;
-        let recording = || Recording {
+        let bodyless = session.req_header().method == http::Method::HEAD
+            || matches!(status, 204 | 205 | 304)
+            || content_length(response) == Some(0);
+        // A part of a resource must not answer a retry that asks for another part.
+        let keepable = status < 400 && !matches!(status, 206 | 304);
+        let recording = keepable.then(|| Recording {
             status,
             headers: context::kept_headers(response),
             recorder: Recorder::new(kept_bytes_max),
-        };
+            complete: bodyless,
+        });
         match self.gate.release(paid, status, ctx.body.digest()).await {
             Ok(Release::Uncharged) => {
                 ctx.outcome = Outcome("upstream_error");
@@ -409,19 +453,20 @@ impl Wall {
                 } else {
                     "paid_upstream_error"
                 });
-                ctx.recording = (status < 400).then(recording);
+                ctx.recording = recording;
                 headers::make_private(response)?;
                 match receipt {
                     Some(receipt) => respond::set_receipt(response, &receipt, paid.purchase()),
                     None => Ok(()),
                 }
             }
-            Err(refusal) if paid.may_be_kept() => {
-                // Unknown: when the money turns out to have moved, this is what it bought.
-                ctx.recording = Some(recording());
-                self.substitute(session, response, ctx, &refusal)
-            }
             Err(refusal) => {
+                // Unknown: when the money turns out to have moved, this is what it bought.
+                ctx.recording = recording.filter(|_| paid.may_be_kept());
+                let collectable = ctx.recording.is_some() && !bodyless;
+                if collectable && can_withhold(session, response, kept_bytes_max) {
+                    return self.withhold(session, response, ctx, &refusal);
+                }
                 ctx.refusal = Some(refusal);
                 Error::e_explain(ErrorType::HTTPStatus(402), "not released")
             }
@@ -429,7 +474,7 @@ impl Wall {
     }
 
     /// Rewrites the response to our answer; the upstream's body goes to the recording only.
-    fn substitute(
+    fn withhold(
         &self,
         session: &Session,
         response: &mut ResponseHeader,
@@ -439,22 +484,14 @@ impl Wall {
         tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "response withheld");
         let answer = respond::answer(refusal, &self.seller)?;
         ctx.outcome = Outcome(answer.outcome);
-        let bodyless = session.req_header().method == http::Method::HEAD
-            || matches!(response.status.as_u16(), 204 | 205 | 304)
-            || response
-                .headers
-                .get("content-length")
-                .is_some_and(|length| length == "0");
-        let version = response.version;
         *response = answer.head;
-        response.set_version(version);
         response.insert_header("X-Request-Id", &ctx.request_id)?;
-        ctx.substitute = if bodyless {
-            response.insert_header("Content-Length", "0")?;
-            Substitute::Written
-        } else {
-            Substitute::Pending(answer.body)
-        };
+        // With a length, pingora would stop reading the upstream once ours is written.
+        response.remove_header("Content-Length");
+        if !session.is_http2() {
+            response.insert_header("Transfer-Encoding", "chunked")?;
+        }
+        ctx.substitute = Substitute::Pending(answer.body);
         Ok(())
     }
 
@@ -520,7 +557,7 @@ impl Wall {
         &self,
         session: &mut Session,
         ctx: &mut RequestCtx,
-        replay: Replay,
+        replay: &Replay,
     ) -> Result<bool> {
         ctx.stage = Stage::Answered;
         ctx.rule = Some(replay.purchase.route.rule.clone());
@@ -558,7 +595,7 @@ impl Wall {
         let written = self
             .write(session, ctx, head, replay.kept.body.clone())
             .await;
-        self.gate.finish_replay(&replay, written.is_ok());
+        self.gate.finish_replay(replay, written.is_ok());
         written.map(|()| true)
     }
 
@@ -566,6 +603,26 @@ impl Wall {
         let peer: Option<SocketAddr> = session.client_addr().and_then(|a| a.as_inet()).copied();
         ClientIdentity::new(peer, is_tls(session), &self.trusted_proxies)
     }
+}
+
+fn content_length(response: &ResponseHeader) -> Option<u64> {
+    response
+        .headers
+        .get("content-length")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Whether our answer can take the place of this response while its body is read to the end: it is
+/// known to be small, from an HTTP/1.1 origin, and our own need not say its length.
+fn can_withhold(session: &Session, response: &ResponseHeader, kept_bytes_max: u64) -> bool {
+    let small = content_length(response).is_some_and(|length| length <= kept_bytes_max);
+    let client = session.req_header().version;
+    small
+        && response.version == http::Version::HTTP_11
+        && matches!(client, http::Version::HTTP_11 | http::Version::HTTP_2)
 }
 
 fn is_tls(session: &Session) -> bool {

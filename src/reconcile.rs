@@ -118,6 +118,8 @@ impl Reconciler {
                     let payer = receipt.payer.as_deref().filter(|_| unknown_payer);
                     let settled = settled_move(&receipt, payer.map(Payer::verbatim), None);
                     self.ledger.advance(record.id, settled, now).await?;
+                    let claim = &record.claim;
+                    metrics::settled(&claim.rule, &claim.accept, claim.amount);
                     tracing::info!(claim = record.id.0, "unknown settlement turned out paid");
                     return Ok(true);
                 }

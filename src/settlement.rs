@@ -135,10 +135,10 @@ mod tests {
         fn a_claim_ends_in_one_way_and_is_paid_at_most_once(
             moves in proptest::collection::vec(0_usize..STATES.len(), 0..40),
         ) {
-            let (mut state, mut paid) = (State::Claimed, 0);
+            let (mut state, mut paid) = (State::Claimed, 0_u32);
             for next in moves.into_iter().map(|i| STATES[i]) {
                 if state.may_become(next) {
-                    paid += u32::from(next == State::Settled);
+                    paid = paid.saturating_add(u32::from(next == State::Settled));
                     state = next;
                 }
             }

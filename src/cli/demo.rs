@@ -32,7 +32,7 @@ pub struct Args {
     /// Exit after the walk
     #[arg(long)]
     once: bool,
-    /// Port of the wall; the origin and the facilitator take the next two. Free ones when taken
+    /// Port of the wall; the origin and the facilitator take the next two. Free ones when taken, or for 0
     #[arg(long, default_value_t = 8402)]
     port: u16,
 }
@@ -67,8 +67,15 @@ impl Demo {
         super::run::start_log("warn,farewall=error");
         let runtime = Runtime::new()?;
         let wall = runtime.block_on(listen(port))?.local_addr()?;
-        let origin = runtime.block_on(listen(port.saturating_add(1)))?;
-        let facilitator = runtime.block_on(listen(port.saturating_add(2)))?;
+        let beside = |offset| {
+            if port == 0 {
+                0
+            } else {
+                port.saturating_add(offset)
+            }
+        };
+        let origin = runtime.block_on(listen(beside(1)))?;
+        let facilitator = runtime.block_on(listen(beside(2)))?;
         let settings = settings(dir, wall, origin.local_addr()?, facilitator.local_addr()?)?;
         let ledger = settings.ledger.path.clone();
         let sandbox = Sandbox::new(SandboxOptions::default());
@@ -114,7 +121,7 @@ impl Demo {
             "\nIt stays up until you press Ctrl-C. Try, in another terminal:\n
   curl -i http://{wall}/health              free
   curl -i http://{wall}/quote               402, with the challenge in PAYMENT-REQUIRED
-  curl -si http://{wall}/quote | sed -n 's/^payment-required: //Ip' | base64 -d
+  curl -si http://{wall}/quote | sed -n 's/^payment-required: //Ip' | tr -d '\\r' | base64 -d
   openssl rand -hex 32 > /tmp/buyer.key && chmod 600 /tmp/buyer.key
   farewall pay http://{wall}/quote --key-file /tmp/buyer.key --max-price '$0.01'
   farewall pay http://{wall}/events --key-file /tmp/buyer.key --max-price '$0.01'

@@ -20,7 +20,8 @@ Examples:
   farewall run --config /etc/farewall/farewall.toml
   RUST_LOG=farewall=debug farewall run
 
-It runs in the foreground and ends on SIGTERM or SIGINT, after what is under way has finished.
+It runs in the foreground. SIGTERM lets what is under way finish; SIGINT (Ctrl-C) cuts requests off.
+Either way settlements under way are recorded before it ends.
 The log goes to standard error: for people on a terminal, one JSON object a line otherwise.")]
 pub struct Args {
     /// Configuration file

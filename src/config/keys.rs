@@ -37,6 +37,7 @@ pub(super) const SERVER: Section = Section {
     keys: &[
         "public_origin",
         "service_name",
+        "permit2_allowance_as_402",
         "worker_threads",
         "work_stealing",
         "shutdown_grace_s",

@@ -92,6 +92,7 @@ fn rule(
         }
     };
     let rate_limit = rate_limit(&reader, access.as_ref());
+    let body = reader.integer("request_body_bytes_max", 0..=1 << 40);
     Some(RuleSettings {
         name: name?,
         at: files.location(reader.at("path")),
@@ -99,6 +100,7 @@ fn rule(
         host,
         path: path?,
         upstream,
+        request_body_bytes_max: body.unwrap_or(context.limits.request_body_bytes_max),
         access: access?,
         rate_limit,
     })
@@ -212,7 +214,6 @@ fn access(reader: &Reader<'_>, context: &Context<'_>) -> Option<RuleAccess> {
 
 fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
     let limits = context.limits;
-    let body = reader.integer("request_body_bytes_max", 0..=1 << 40);
     let kept = reader.integer(
         "kept_response_bytes_max",
         0..=limits.kept_responses_bytes_max,
@@ -241,7 +242,6 @@ fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
         description: description.unwrap_or_default(),
         mime_type: mime_type.unwrap_or_default(),
         settle: settle?,
-        request_body_bytes_max: body.unwrap_or(limits.request_body_bytes_max),
         kept_response_bytes_max: kept.unwrap_or(limits.kept_response_bytes_max),
         forward_conditional,
     })

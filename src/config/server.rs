@@ -63,6 +63,7 @@ pub(super) fn server(top: &Reader<'_>, around: &dyn Surroundings) -> Option<Serv
             trusted_proxies: trusted_proxies(reader),
             admin: admin(reader),
             ca_file,
+            permit2_allowance_as_402: reader.boolean("permit2_allowance_as_402", false),
         };
         Some(settings)
     })

@@ -60,6 +60,9 @@ pub struct ServerSettings {
     pub admin: Option<SocketAddr>,
     /// `ca_file`: PEM bundle to verify upstreams and facilitators with; default: the system's.
     pub ca_file: Option<PathBuf>,
+    /// `permit2_allowance_as_402`: answer 402 instead of 412 when the buyer must approve Permit2
+    /// first; default false. The official fetch client reacts to 402 only.
+    pub permit2_allowance_as_402: bool,
 }
 
 /// One address range in CIDR notation.
@@ -349,6 +352,8 @@ pub struct RuleSettings {
     pub path: String,
     /// `upstream`.
     pub upstream: Option<Arc<str>>,
+    /// `request_body_bytes_max`; default: that of `[limits]`.
+    pub request_body_bytes_max: u64,
     /// What the rule grants.
     pub access: RuleAccess,
     /// `rate_limit`.
@@ -413,8 +418,6 @@ pub struct PricedRule {
     pub mime_type: String,
     /// `settle`: `"after"` (default) or `"before"`.
     pub settle: SettleWhen,
-    /// `request_body_bytes_max`.
-    pub request_body_bytes_max: u64,
     /// `kept_response_bytes_max`.
     pub kept_response_bytes_max: u64,
     /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.

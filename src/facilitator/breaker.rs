@@ -223,12 +223,12 @@ mod tests {
             let mut breaker = Breaker::new(SETTINGS);
             let (mut now, mut failures, mut last_probe) = (at(0), 0_u32, None);
             for (event, passed) in events {
-                now += at(passed);
+                now = now.saturating_add(at(passed));
                 match event {
                     Event::Ask => match breaker.permit(now) {
                         Permit::Call => prop_assert!(failures < SETTINGS.failures),
                         Permit::Probe => {
-                            let spaced = last_probe.is_none_or(|t| now - t >= SETTINGS.open_for);
+                            let spaced = last_probe.is_none_or(|t| now.saturating_sub(t) >= SETTINGS.open_for);
                             prop_assert!(spaced);
                             last_probe = Some(now);
                         }
@@ -236,7 +236,8 @@ mod tests {
                             prop_assert!(failures > 0);
                             prop_assert!(wait <= RETRY_AFTER_MAX.max(SETTINGS.open_for));
                             let mut later = breaker;
-                            prop_assert!(!matches!(later.permit(now + wait), Permit::Wait(_)));
+                            let permit = later.permit(now.saturating_add(wait));
+                            prop_assert!(!matches!(permit, Permit::Wait(_)));
                         }
                     },
                     Event::Success => {
@@ -245,7 +246,7 @@ mod tests {
                         prop_assert!(breaker.is_closed());
                     }
                     Event::Failure(retry_after) => {
-                        failures += 1;
+                        failures = failures.saturating_add(1);
                         // A probe that failed at once allows the next after `open_for`, as a lost one.
                         let retry_after = retry_after.map(Duration::from_millis);
                         breaker.failed(Failure { retry_after }, now);
@@ -255,7 +256,8 @@ mod tests {
                     }
                 }
             }
-            prop_assert_eq!(breaker.waits(now + RETRY_AFTER_MAX.max(SETTINGS.open_for)), None);
+            let late = now.saturating_add(RETRY_AFTER_MAX.max(SETTINGS.open_for));
+            prop_assert_eq!(breaker.waits(late), None);
         }
     }
 }

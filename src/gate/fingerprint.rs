@@ -7,7 +7,7 @@ use crate::ledger::{Fingerprint, NewClaim};
 use crate::proof::{Proof, VerifiedProof};
 use crate::route::PricedRoute;
 
-/// Method, authority, path, query, rule, and whether there is a body.
+/// Method, authority, path, query, rule, `Idempotency-Key`, and whether there is a body.
 ///
 /// HEAD and GET are different requests: a payment for one does not collect the other. Where the
 /// proof's signature could not be checked here (contract wallets, other chains) the credential
@@ -29,6 +29,7 @@ pub fn fingerprint(ask: &Ask<'_>, rule: &str, proof: &Proof) -> Fingerprint {
         rule.as_bytes(),
         body.as_bytes(),
         credential.unwrap_or_default(),
+        ask.idempotency_key.unwrap_or_default(),
     ] {
         hash.update((field.len() as u64).to_be_bytes());
         hash.update(field);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::chain::{Payer, PaymentKey};
 use crate::gate::in_flight::Slot;
 use crate::gate::settler::{Order, Settler};
-use crate::gate::{PaymentRefusal, Refusal};
+use crate::gate::{PaymentRefusal, Refusal, UpstreamFailure};
 use crate::kept::KeptResponse;
 use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
 use crate::proof::{Proof, VerifiedProof};
@@ -73,6 +73,8 @@ pub enum Release {
 pub struct Ending {
     /// A complete response was written to the client.
     pub delivered: bool,
+    /// The client went away before that.
+    pub client_left: bool,
     /// The complete response, when it was small enough to be kept.
     pub response: Option<KeptResponse>,
 }
@@ -133,7 +135,11 @@ impl Paid {
         (fingerprint, payer, claim, stage): (Fingerprint, Payer, ClaimId, Stage),
         slot: Slot,
     ) -> Self {
+        let offer = proof.offer();
         let order = Order {
+            rule: purchase.route.rule.clone(),
+            accept: offer.accept.clone(),
+            amount: offer.amount,
             claim,
             request: proof.request().clone(),
             facilitators: proof.offer().facilitators.clone(),
@@ -166,6 +172,18 @@ impl Paid {
         Refusal::Payment {
             why,
             purchase: self.purchase.clone(),
+        }
+    }
+
+    /// What the client is told when the upstream failed: uncharged, or owed what it paid in advance.
+    #[must_use]
+    pub fn failed(&self, failure: UpstreamFailure) -> Refusal {
+        match self.receipt() {
+            None => Refusal::Upstream(failure),
+            Some(receipt) => {
+                let receipt = Box::new(receipt.clone());
+                self.refused(PaymentRefusal::Undelivered { failure, receipt })
+            }
         }
     }
 
@@ -246,10 +264,14 @@ impl Paid {
             };
             self.give_back(reason).await;
             // Paid in advance, or a debt: the receipt goes along and the debt stays.
-            return match self.receipt() {
-                _ if unasked => Err(PaymentRefusal::NotSold(status)),
+            return match self.receipt().cloned().map(Box::new) {
+                Some(receipt) if unasked => Err(PaymentRefusal::Undelivered {
+                    failure: UpstreamFailure::Broken,
+                    receipt,
+                }),
+                Some(receipt) => Ok(Release::Charged(Some(receipt))),
+                None if unasked => Err(PaymentRefusal::NotSold(status)),
                 None => Ok(Release::Uncharged),
-                Some(receipt) => Ok(Release::Charged(Some(Box::new(receipt.clone())))),
             };
         }
         self.good_response = true;
@@ -285,8 +307,14 @@ impl Paid {
         if let Stage::Settled { claim, .. } = self.stage
             && complete
         {
-            self.settler.record_delivered(claim);
+            let slot = self.slot.take();
+            let delivered = self.settler.record_delivered(claim);
             self.stage = Stage::Closed;
+            // A copy that waits must not find the payment owed when it is delivered.
+            self.settler.follow_up(async move {
+                delivered.await;
+                drop(slot);
+            });
         }
     }
 }

@@ -106,6 +106,9 @@ pub enum PaymentRefusal {
     /// The payment has bought something already.
     #[error("the payment is spent")]
     Spent,
+    /// Its buyer hung up on it too often while the upstream worked.
+    #[error("the buyer hung up on this payment too often")]
+    Abandoned,
     /// The same request with the same payment is being served.
     #[error("the same payment is in progress")]
     InProgress,
@@ -143,6 +146,14 @@ pub enum PaymentRefusal {
     ResponseLost {
         /// The receipt.
         receipt: Option<Box<SettlementResponse>>,
+    },
+    /// Paid in advance, and then the upstream failed: the response is owed.
+    #[error("paid, but the upstream failed: {failure}")]
+    Undelivered {
+        /// How it failed.
+        failure: UpstreamFailure,
+        /// The receipt.
+        receipt: Box<SettlementResponse>,
     },
     /// The upstream answered in a way that must not be sold; nothing was charged.
     #[error("the upstream answered {0}, which is not sold")]

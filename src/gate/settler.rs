@@ -19,6 +19,7 @@ use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
 use crate::metrics;
+use crate::money::AtomicAmount;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
@@ -48,9 +49,27 @@ pub struct Settler {
     tasks: AtomicUsize,
 }
 
+/// A claim that a task works on, panics included.
+struct Active {
+    settler: Arc<Settler>,
+    claim: ClaimId,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.settler.active.lock().remove(&self.claim);
+    }
+}
+
 /// What to settle.
 #[derive(Clone, Debug)]
 pub struct Order {
+    /// The rule that sells, for the metrics.
+    pub rule: Arc<str>,
+    /// The way of paying, for the metrics.
+    pub accept: Arc<str>,
+    /// How much, for the metrics.
+    pub amount: AtomicAmount,
     /// The claim, in state `claimed`.
     pub claim: ClaimId,
     /// The request, byte for byte.
@@ -110,10 +129,13 @@ impl Settler {
         let this = Arc::clone(self);
         let claim = order.claim;
         self.active.lock().insert(claim);
+        let active = Active {
+            settler: Arc::clone(self),
+            claim,
+        };
         let task = self.spawn(async move {
-            let outcome = this.settle_and_record(&order).await;
-            this.active.lock().remove(&order.claim);
-            outcome
+            let _active = active;
+            this.settle_and_record(&order).await
         });
         // A lost task (panic, runtime gone) says nothing about the money.
         task.await.unwrap_or_else(|error| {
@@ -124,7 +146,7 @@ impl Settler {
 
     /// Asks one facilitator, and the next only when the one before certainly was not reached. Who
     /// is going to be asked is on record before.
-    async fn settle_and_record(&self, order: &Order) -> Result<Settled, PaymentRefusal> {
+    async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
         let candidates = self.candidates(order);
         if candidates.is_empty() {
             return Err(PaymentRefusal::SettlementNotSent);
@@ -136,7 +158,12 @@ impl Settler {
             let asked = self.ledger.advance(order.claim, to, self.clock.now()).await;
             match asked {
                 Ok(()) => {}
-                Err(error) if nth == 0 => return Err(error.into()),
+                Err(error) if nth == 0 => {
+                    // Nothing was asked: the payment must not stay taken until the next start.
+                    let reason = "ledger_failed".into();
+                    drop(self.record(order.claim, Move::Released { reason }));
+                    return Err(error.into());
+                }
                 // The one on record was not reached, but it is the one that will be asked again.
                 Err(error) => return Err(still_settling(order.claim, &error)),
             }
@@ -202,23 +229,16 @@ impl Settler {
         let settled = settled_move(&receipt, payer, order.body);
         // Not a byte leaves until it is on record, and what is known must not be forgotten for a
         // disk that is full for a moment: the facilitator may not tell it a second time.
-        let mut pause = RECORD_PAUSE_MIN;
-        loop {
-            let now = self.clock.now();
-            let Err(error) = self.ledger.advance(order.claim, settled.clone(), now).await else {
-                return Ok(Settled { receipt });
-            };
-            tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
-                "settled, but the ledger did not take it");
-            let hopeless = matches!(
-                error,
-                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
-            );
-            if hopeless || pause > RECORD_PAUSE_MAX {
-                return Err(PaymentRefusal::OutcomeUnknown);
+        match self.advance_patiently(order.claim, &settled).await {
+            Ok(()) => {
+                metrics::settled(&order.rule, &order.accept, order.amount);
+                Ok(Settled { receipt })
             }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2);
+            Err(error) => {
+                tracing::error!(claim = order.claim.0, %error, transaction = %receipt.transaction,
+                    "settled, but the ledger does not take it");
+                Err(PaymentRefusal::OutcomeUnknown)
+            }
         }
     }
 
@@ -229,8 +249,7 @@ impl Settler {
         receipt: &SettlementResponse,
     ) -> Result<(), PaymentRefusal> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
-        self.ledger
-            .advance(claim, Move::Refused { reason, receipt }, self.clock.now())
+        self.advance_patiently(claim, &Move::Refused { reason, receipt })
             .await
             .map_err(|error| still_settling(claim, &error))
     }
@@ -250,9 +269,14 @@ impl Settler {
         async move { drop(task.await) }
     }
 
-    /// Writes down that a complete response was written, in a task of its own.
-    pub fn record_delivered(self: &Arc<Self>, claim: ClaimId) {
-        drop(self.record(claim, Move::Delivered));
+    /// Writes down that a complete response was written, in a task of its own; the future resolves
+    /// when that is on record.
+    pub fn record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let task = self.record(claim, Move::Delivered);
+        async move { drop(task.await) }
     }
 
     /// Runs what must happen after a record, whoever goes away.
@@ -260,11 +284,12 @@ impl Settler {
         drop(self.spawn(work));
     }
 
+    /// Tries again for a while when the ledger fails: a disk may be full for a moment.
     fn record(self: &Arc<Self>, claim: ClaimId, to: Move) -> JoinHandle<()> {
         let this = Arc::clone(self);
         self.spawn(async move {
             let wanted = to.state();
-            match this.ledger.advance(claim, to, this.clock.now()).await {
+            match this.advance_patiently(claim, &to).await {
                 Ok(()) => {}
                 // A replay beside the first delivery: both report it.
                 Err(LedgerError::IllegalMove {
@@ -274,6 +299,30 @@ impl Settler {
                 Err(error) => tracing::error!(claim = claim.0, %error, %wanted, "cannot record"),
             }
         })
+    }
+
+    /// Writes a move down, again and again for about 25 seconds while the store itself fails.
+    async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let Err(error) = self
+                .ledger
+                .advance(claim, to.clone(), self.clock.now())
+                .await
+            else {
+                return Ok(());
+            };
+            let hopeless = matches!(
+                error,
+                LedgerError::IllegalMove { .. } | LedgerError::NoSuchClaim(_)
+            );
+            if hopeless || pause > RECORD_PAUSE_MAX {
+                return Err(error);
+            }
+            tracing::warn!(claim = claim.0, %error, wanted = %to.state(), "will record it again");
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
+        }
     }
 
     fn spawn<T: Send + 'static>(

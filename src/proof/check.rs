@@ -29,17 +29,50 @@ impl CheckedProof {
         &self.0
     }
 
+    /// Whether it can be settled from `now` on. Both bounds are inclusive: `valid_after <= now` and
+    /// `now + SETTLE_MARGIN_S <= valid_before`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProofError::Expired`] or [`ProofError::NotYetValid`]; both become 402.
+    pub fn in_time(&self, now: UnixSeconds) -> Result<(), ProofError> {
+        let transfer = match self.0.terms {
+            Terms::Eip3009 { .. } => Transfer::Eip3009,
+            Terms::Permit2 { .. } => Transfer::Permit2,
+            Terms::Opaque => return Ok(()),
+        };
+        if self.0.valid_before < now.plus(SETTLE_MARGIN_S) {
+            return Err(ProofError::Expired(transfer));
+        }
+        if self.0.valid_after > now {
+            return Err(ProofError::NotYetValid(transfer));
+        }
+        Ok(())
+    }
+
     pub(in crate::proof) fn into_proof(self) -> Proof {
         self.0
     }
 }
 
-/// Judges `proof` at `now`. Opaque proofs pass: only their facilitator can read them.
+/// Judges `proof` at `now`: [`identify`], then [`CheckedProof::in_time`].
 ///
 /// # Errors
 ///
 /// [`ProofError`]; all of them become 402.
 pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
+    let proof = identify(proof)?;
+    proof.in_time(now)?;
+    Ok(proof)
+}
+
+/// Judges everything but the time: who signed, for whom, how much. A debt is collected with a proof
+/// that is good in this sense, however old. Opaque proofs pass: only their facilitator can read them.
+///
+/// # Errors
+///
+/// [`ProofError`]; all of them become 402.
+pub fn identify(proof: Proof) -> Result<CheckedProof, ProofError> {
     let extra = proof.offer.requirements.extra.as_ref();
     let named = |member: &str| {
         extra
@@ -50,27 +83,23 @@ pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError>
     if matches!(proof.terms, Terms::Eip3009 { .. }) && !(named("name") && named("version")) {
         return Err(ProofError::MissingDomain);
     }
-    judge(&proof.terms, proof.offer.amount, now)?;
+    judge(&proof.terms, proof.offer.amount)?;
     Ok(CheckedProof(proof))
 }
 
 /// Whether what was signed pays `price` under the terms it is held against.
-pub(in crate::proof) fn judge(
-    terms: &Terms,
-    price: AtomicAmount,
-    now: UnixSeconds,
-) -> Result<(), ProofError> {
+pub(in crate::proof) fn judge(terms: &Terms, price: AtomicAmount) -> Result<(), ProofError> {
     match terms {
         Terms::Eip3009 {
             authorization,
             signature,
             offer,
-        } => judge_eip3009(authorization, signature, offer, price, now),
+        } => judge_eip3009(authorization, signature, offer, price),
         Terms::Permit2 {
             authorization,
             signature,
             offer,
-        } => judge_permit2(authorization, signature, offer, price, now),
+        } => judge_permit2(authorization, signature, offer, price),
         Terms::Opaque => Ok(()),
     }
 }
@@ -80,18 +109,11 @@ fn judge_eip3009(
     signature: &Signature,
     offer: &EvmTerms,
     price: AtomicAmount,
-    now: UnixSeconds,
 ) -> Result<(), ProofError> {
     let transfer = Transfer::Eip3009;
     if authorization.to != offer.pay_to {
         return Err(ProofError::Recipient(transfer));
     }
-    judge_window(
-        transfer,
-        authorization.valid_after(),
-        authorization.valid_before(),
-        now,
-    )?;
     let digest = authorization.digest(offer.domain);
     judge_signature(transfer, authorization.from, digest, signature)?;
     if authorization.value != price {
@@ -105,7 +127,6 @@ fn judge_permit2(
     signature: &Signature,
     offer: &EvmTerms,
     price: AtomicAmount,
-    now: UnixSeconds,
 ) -> Result<(), ProofError> {
     let transfer = Transfer::Permit2;
     if authorization.spender != permit2::EXACT_PROXY {
@@ -114,12 +135,6 @@ fn judge_permit2(
     if authorization.to != offer.pay_to {
         return Err(ProofError::Recipient(transfer));
     }
-    judge_window(
-        transfer,
-        authorization.valid_after(),
-        authorization.deadline(),
-        now,
-    )?;
     if authorization.amount != price {
         return Err(ProofError::Amount(transfer));
     }
@@ -128,22 +143,6 @@ fn judge_permit2(
     }
     let digest = authorization.digest(offer.domain);
     judge_signature(transfer, authorization.from, digest, signature)
-}
-
-/// Both bounds are inclusive: `valid_after <= now` and `now + SETTLE_MARGIN_S <= valid_before`.
-fn judge_window(
-    transfer: Transfer,
-    valid_after: UnixSeconds,
-    valid_before: UnixSeconds,
-    now: UnixSeconds,
-) -> Result<(), ProofError> {
-    if valid_before < now.plus(SETTLE_MARGIN_S) {
-        return Err(ProofError::Expired(transfer));
-    }
-    if valid_after > now {
-        return Err(ProofError::NotYetValid(transfer));
-    }
-    Ok(())
 }
 
 /// A key's signature must be the payer's own. That is stricter than the chain for wallets whose

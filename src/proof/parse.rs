@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::hex;
 use serde_json::{Map, Value, json};
 
 use super::{Proof, ProofError, ProofHeaders, Terms, Transfer, check, opaque};
@@ -60,7 +61,7 @@ fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofEr
 }
 
 fn parse_v2(
-    mut members: Map<String, Value>,
+    members: Map<String, Value>,
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Proof, ProofError> {
@@ -84,13 +85,18 @@ fn parse_v2(
         Some(Value::Object(echoed)) if matching::echo_matches(None, Some(echoed)) => {}
         Some(_) => return Err(ProofError::EchoMismatch),
     }
-    let signed = signed(&offer, members.get("payload"), now)?;
-    members.insert("x402Version".to_owned(), Value::from(2));
-    Ok(signed.into_proof(Version::V2, offer, Value::Object(members)))
+    let payload = members.get("payload");
+    let signed = signed(&offer, payload, now)?;
+    let payment = match signed.payload() {
+        // What the client wrote beside it is nobody's business, and would make one payment many.
+        Some(payload) => payment(payload.into(), offer.requirements_json.clone()),
+        None => payment(payload.cloned().unwrap_or_default(), accepted.clone()),
+    };
+    Ok(signed.into_proof(Version::V2, offer, payment))
 }
 
 fn parse_v1(
-    mut members: Map<String, Value>,
+    members: Map<String, Value>,
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Proof, ProofError> {
@@ -116,16 +122,20 @@ fn parse_v1(
     let meant = candidates.iter().find(|offer| {
         candidates.len() > 1
             && signed(offer, payload, now)
-                .is_ok_and(|signed| check::judge(&signed.terms, offer.amount, now).is_ok())
+                .is_ok_and(|signed| check::judge(&signed.terms, offer.amount).is_ok())
     });
     let offer = Arc::clone(meant.or(candidates.first()).ok_or(ProofError::NoMatch)?);
     let signed = signed(&offer, payload, now)?;
-    let payment = json!({
-        "x402Version": 2,
-        "payload": members.remove("payload"),
-        "accepted": offer.requirements_json,
-    });
+    let payload = signed
+        .payload()
+        .map_or_else(|| payload.cloned().unwrap_or_default(), Value::from);
+    let payment = payment(payload, offer.requirements_json.clone());
     Ok(signed.into_proof(Version::V1, offer, payment))
+}
+
+/// The payment as the facilitator is sent it.
+fn payment(payload: Value, accepted: Value) -> Value {
+    json!({ "x402Version": 2, "payload": payload, "accepted": accepted })
 }
 
 /// The version as the official SDK spells it, `undefined` included.
@@ -211,6 +221,26 @@ fn signed(offer: &Offer, payload: Option<&Value>, now: UnixSeconds) -> Result<Si
 }
 
 impl Signed {
+    /// What was signed, written out afresh; `None` when only the facilitator can read it.
+    fn payload(&self) -> Option<Map<String, Value>> {
+        let (mut payload, signature) = match &self.terms {
+            Terms::Eip3009 {
+                authorization,
+                signature,
+                ..
+            } => (authorization.to_payload(&[0; 65]), signature),
+            Terms::Permit2 {
+                authorization,
+                signature,
+                ..
+            } => (authorization.to_payload(&[0; 65]), signature),
+            Terms::Opaque => return None,
+        };
+        let signature = hex::encode_prefixed(signature.as_bytes());
+        payload.insert("signature".to_owned(), signature.into());
+        Some(payload)
+    }
+
     fn into_proof(self, version: Version, offer: Arc<Offer>, payment: Value) -> Proof {
         let body = json!({
             "x402Version": 2,

@@ -102,28 +102,26 @@ pub(super) struct Outcome(pub(super) &'static str);
 pub(super) struct BodyMeter {
     pub(super) bytes_max: u64,
     bytes: u64,
+    digested: bool,
     hash: Option<Sha256>,
     digest: Option<BodyDigest>,
 }
 
 impl Default for BodyMeter {
     fn default() -> Self {
-        Self {
-            bytes_max: u64::MAX,
-            bytes: 0,
-            hash: None,
-            digest: None,
-        }
+        Self::new(u64::MAX, false)
     }
 }
 
 impl BodyMeter {
     /// For a body of at most so many bytes; digested when it is paid for.
     pub(super) fn new(bytes_max: u64, digested: bool) -> Self {
+        let hash = digested.then(Sha256::new);
         Self {
             bytes_max,
             bytes: 0,
-            hash: digested.then(Sha256::new),
+            digested,
+            hash,
             digest: None,
         }
     }
@@ -142,6 +140,13 @@ impl BodyMeter {
         self.bytes <= self.bytes_max
     }
 
+    /// For another attempt: pingora sends the body that it has buffered once more.
+    pub(super) fn restart(&mut self) {
+        if self.bytes > 0 {
+            *self = Self::new(self.bytes_max, self.digested);
+        }
+    }
+
     /// The digest, once the body was read to its end.
     pub(super) const fn digest(&self) -> Option<BodyDigest> {
         self.digest
@@ -158,12 +163,14 @@ pub(super) struct Recording {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) recorder: Recorder,
+    /// Whether the upstream's body ended as it should: a part must not pass for a whole.
+    pub(super) complete: bool,
 }
 
 impl Recording {
-    /// The response, when it was small enough.
+    /// The response, when it is whole and was small enough.
     pub(super) fn finish(self, request_body: BodyDigest) -> Option<KeptResponse> {
-        let body = self.recorder.finish()?;
+        let body = self.recorder.finish().filter(|_| self.complete)?;
         Some(KeptResponse {
             status: self.status,
             headers: self.headers,
@@ -183,4 +190,34 @@ pub(super) enum Substitute {
     Pending(Bytes),
     /// Ours was written; the rest of the upstream's is swallowed.
     Written,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_sent_again_is_counted_and_digested_once() {
+        let mut meter = BodyMeter::new(5, true);
+        assert!(meter.push(Some(&Bytes::from_static(b"hel")), false));
+        meter.restart();
+        assert!(meter.push(Some(&Bytes::from_static(b"hel")), false));
+        assert!(meter.push(Some(&Bytes::from_static(b"lo")), true));
+        assert_eq!(meter.digest(), Some(digest_of(b"hello")));
+        assert!(
+            !meter.push(Some(&Bytes::from_static(b"!")), false),
+            "over the limit"
+        );
+    }
+
+    #[test]
+    fn no_body_has_the_digest_of_nothing_and_a_free_one_has_none() {
+        let mut meter = BodyMeter::new(5, true);
+        assert!(meter.push(None, true));
+        meter.restart();
+        assert_eq!(meter.digest(), Some(digest_of(b"")));
+        let mut free = BodyMeter::new(5, false);
+        assert!(free.push(Some(&Bytes::from_static(b"x")), true));
+        assert_eq!(free.digest(), None);
+    }
 }

@@ -14,8 +14,9 @@ const EXPOSED: &str =
 /// puts it on the paid request (spec section 1.4).
 const ALLOWED: &str = "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Access-Control-Expose-Headers";
 
-/// Whether this is a true preflight: `OPTIONS` with `Origin` and `Access-Control-Request-Method`,
-/// and no body. Anything less is an ordinary request, which may cost something.
+/// Whether this looks like a true preflight: `OPTIONS` with `Origin` and
+/// `Access-Control-Request-Method`. Anything less is an ordinary request, which may cost something;
+/// so is one with a body, which the caller looks for.
 pub(super) fn is_preflight(request: &RequestHeader) -> bool {
     request.method == Method::OPTIONS
         && request.headers.contains_key("origin")

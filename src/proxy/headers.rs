@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -104,9 +104,20 @@ pub(super) fn strip_request(
 
 /// Takes out of a response what must not reach a client.
 pub(super) fn strip_response(response: &mut ResponseHeader) {
+    let nominated: Vec<String> = response
+        .headers
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !matches!(name.as_str(), "close" | "keep-alive" | "transfer-encoding"))
+        .collect();
     let unwanted = |name: &HeaderName| {
-        let name = dashed(name);
-        is_ours(&name) || HOP_BY_HOP.contains(&name.as_ref())
+        let dashed = dashed(name);
+        is_ours(&dashed)
+            || HOP_BY_HOP.contains(&dashed.as_ref())
+            || nominated.iter().any(|n| n == name.as_str())
     };
     let names: Vec<HeaderName> = response
         .headers
@@ -116,6 +127,15 @@ pub(super) fn strip_response(response: &mut ResponseHeader) {
         .collect();
     for name in names {
         response.remove_header(&name);
+    }
+}
+
+/// The same for trailers, which may carry nothing of the wall's either.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
+    let unwanted = |name: &HeaderName| is_ours(&dashed(name));
+    let names: Vec<HeaderName> = trailers.keys().filter(|n| unwanted(n)).cloned().collect();
+    for name in names {
+        trailers.remove(&name);
     }
 }
 

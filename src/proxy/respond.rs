@@ -24,6 +24,8 @@ pub struct Seller {
     pub public_origin: Arc<str>,
     /// 1 to 32 printable ASCII characters.
     pub service_name: Option<Arc<str>>,
+    /// Whether a missing Permit2 allowance is 402 instead of 412.
+    pub allowance_as_402: bool,
 }
 
 /// An answer of the wall's own.
@@ -80,7 +82,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
         Refusal::Internal(_) => plain(
             500,
             "internal_error",
-            "This is our fault; nothing was charged.",
+            "This is our fault. If you paid, repeat the request with the same payment; do not pay again.",
         ),
     }
 }
@@ -94,7 +96,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
         PaymentRefusal::Invalid(reason) if *reason == ALLOWANCE_REQUIRED => {
             // The buyer must approve Permit2 first; signing another proof would not help.
             challenged(
-                412,
+                if seller.allowance_as_402 { 402 } else { 412 },
                 "allowance_required",
                 Some(reason.as_str()),
                 purchase,
@@ -103,60 +105,34 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
         }
         PaymentRefusal::Invalid(reason) => challenge("proof_invalid", Some(reason.as_str())),
         PaymentRefusal::Spent => challenge("payment_spent", Some("payment_already_used")),
+        PaymentRefusal::Abandoned => challenge("payment_abandoned", Some("payment_abandoned")),
         PaymentRefusal::SettlementRefused { receipt } => refused(receipt, purchase, seller),
-        PaymentRefusal::InProgress => later(
-            409,
-            "payment_in_progress",
-            "A request with this payment is in progress. Repeat it with the same payment; do not pay again.",
-            1,
-        ),
-        PaymentRefusal::Busy => later(
-            503,
-            "busy",
-            "Too many payments are being checked; the same payment is still good.",
-            1,
-        ),
+        PaymentRefusal::InProgress => later(409, "payment_in_progress", IN_PROGRESS, 1),
+        PaymentRefusal::Busy => later(503, "busy", STILL_GOOD, 1),
         PaymentRefusal::RateLimited { retry_after_s } => rate_limited(*retry_after_s),
-        PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => later(
-            503,
-            "payment_unavailable",
-            "The payment cannot be checked right now. It is still good: repeat the request with it.",
-            *retry_after_s,
-        ),
-        PaymentRefusal::SettlementNotSent => later(
-            503,
-            "payment_unavailable",
-            "The payment cannot be settled right now and nothing was charged. It is still good: repeat the request with it.",
-            5,
-        ),
-        PaymentRefusal::Ledger(_) => later(
-            503,
-            "payment_unavailable",
-            "Payments cannot be taken right now. The payment is still good: repeat the request with it.",
-            5,
-        ),
-        PaymentRefusal::OutcomeUnknown => later(
-            503,
-            "settlement_unknown",
-            "The settlement is not confirmed yet. The same payment is still good: repeat the request with it, and do not pay again.",
-            5,
-        ),
-        PaymentRefusal::NotSold(_) => plain(
-            502,
-            "upstream_failed",
-            "The service gave a partial answer; nothing was charged.",
-        ),
+        PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => {
+            later(503, "payment_unavailable", STILL_GOOD, *retry_after_s)
+        }
+        PaymentRefusal::SettlementNotSent | PaymentRefusal::Ledger(_) => {
+            later(503, "payment_unavailable", STILL_GOOD, 5)
+        }
+        PaymentRefusal::OutcomeUnknown => later(503, "settlement_unknown", UNKNOWN, 5),
+        PaymentRefusal::NotSold(_) => plain(502, "upstream_failed", PARTIAL),
+        PaymentRefusal::Undelivered { failure, receipt } => {
+            let status = if *failure == UpstreamFailure::Timeout {
+                504
+            } else {
+                502
+            };
+            with_receipt(
+                later(status, "paid_response_owed", OWED, 5)?,
+                Some(receipt),
+                purchase,
+            )
+        }
         PaymentRefusal::ResponseLost { receipt } => {
-            let mut answer = plain(
-                409,
-                "paid_response_lost",
-                "This payment was settled, but its response is lost and the request cannot be repeated safely. \
-                 Keep the receipt and ask the operator; do not pay again.",
-            )?;
-            if let Some(receipt) = receipt {
-                set_receipt(&mut answer.head, receipt, purchase)?;
-            }
-            Ok(answer)
+            let receipt = receipt.as_deref();
+            with_receipt(plain(409, "paid_response_lost", LOST)?, receipt, purchase)
         }
     }
 }
@@ -168,6 +144,29 @@ fn rate_limited(retry_after_s: u64) -> Result<Answer> {
         "Too many requests. A payment sent with this one was not used and is still good.",
         retry_after_s,
     )
+}
+
+const IN_PROGRESS: &str = "A request with this payment is in progress. \
+    Repeat it with the same payment; do not pay again.";
+const STILL_GOOD: &str = "Payments cannot be taken right now, and nothing was charged. \
+    The payment is still good: repeat the request with it.";
+const UNKNOWN: &str = "The settlement is not confirmed yet. \
+    The same payment is still good: repeat the request with it, and do not pay again.";
+const PARTIAL: &str = "The service gave a partial answer; nothing was charged.";
+const OWED: &str = "The payment is settled, but the service did not answer. The response is owed: \
+    repeat the request with the same payment, and do not pay again.";
+const LOST: &str = "This payment was settled, but its response is lost and the request cannot be \
+    repeated safely. Keep the receipt and ask the operator; do not pay again.";
+
+fn with_receipt(
+    mut answer: Answer,
+    receipt: Option<&SettlementResponse>,
+    purchase: &Purchase,
+) -> Result<Answer> {
+    if let Some(receipt) = receipt {
+        set_receipt(&mut answer.head, receipt, purchase)?;
+    }
+    Ok(answer)
 }
 
 const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::fixed("permit2_allowance_required");

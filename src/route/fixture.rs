@@ -31,6 +31,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             trusted_proxies: Vec::new(),
             admin: None,
             ca_file: None,
+            permit2_allowance_as_402: false,
         },
         listeners: Vec::new(),
         limits: Limits {
@@ -152,6 +153,7 @@ pub(crate) fn rule(name: &str, line: usize, matches: &str, access: RuleAccess) -
         host: (!host.is_empty()).then(|| host.to_owned()),
         path: path.to_owned(),
         upstream: None,
+        request_body_bytes_max: 20,
         access,
         rate_limit: None,
     }
@@ -174,7 +176,6 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
         description: "a thing".to_owned(),
         mime_type: "application/json".to_owned(),
         settle: SettleWhen::AfterResponse,
-        request_body_bytes_max: 20,
         kept_response_bytes_max: 30,
         forward_conditional: false,
     })

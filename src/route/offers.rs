@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, address};
 use serde_json::{Map, Value};
 
-use crate::chain::assets::v1_name;
+use crate::chain::assets::{self, v1_name};
 use crate::chain::{Network, parse_evm_address};
 use crate::config::settings::{AcceptMethod, AcceptSettings, Settings};
 use crate::facilitator::supported::SupportedBook;
@@ -286,21 +286,8 @@ pub fn in_words(accept: &AcceptSettings, amount: AtomicAmount) -> String {
         "{} {} on {} ({amount} atomic units)",
         amount.in_tokens(accept.decimals),
         accept.symbol,
-        network_in_words(&accept.network),
+        assets::network_label(&accept.network),
     )
-}
-
-/// `Base Sepolia` for `eip155:84532`; the CAIP-2 identifier where no name is known.
-fn network_in_words(network: &Network) -> String {
-    let Some(name) = v1_name(network) else {
-        return network.to_string();
-    };
-    let capital = |word: &str| {
-        let mut letters = word.chars();
-        let first = letters.next().map(|c| c.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect::<String>()
-    };
-    name.split('-').map(capital).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

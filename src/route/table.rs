@@ -279,7 +279,7 @@ fn grant(
         return Some(Grant::Free(Arc::new(FreeRoute {
             rule: Arc::clone(&rule.name),
             upstream: upstream?,
-            request_body_bytes_max: settings.limits.request_body_bytes_max,
+            request_body_bytes_max: rule.request_body_bytes_max,
             rate_limit: rule.rate_limit,
         })));
     };
@@ -309,7 +309,7 @@ fn priced_route(
         settle: priced.settle,
         description: priced.description.as_str().into(),
         mime_type: priced.mime_type.as_str().into(),
-        request_body_bytes_max: priced.request_body_bytes_max,
+        request_body_bytes_max: rule.request_body_bytes_max,
         kept_response_bytes_max: priced.kept_response_bytes_max,
         forward_conditional: priced.forward_conditional,
         rate_limit: rule.rate_limit,

@@ -1,7 +1,7 @@
 //! Judges one `/verify` or `/settle` request as the official facilitator does, without a chain.
 //!
 //! Same order, same reason codes (fact sheet 3.3 and 3.5). What needs a chain, balances and spent
-//! nonces, is in [`crate::sandbox::book`]. Contract wallets are refused: nothing here could judge them.
+//! nonces, is in `sandbox/book.rs`. Contract wallets are refused: nothing here could judge them.
 
 use alloy_primitives::{Address, B256};
 use serde::Deserialize;

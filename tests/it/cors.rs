@@ -95,3 +95,17 @@ async fn only_listed_origins_are_allowed_when_there_is_a_list() {
         (402, None)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_free_keeps_the_origins_own_cors() {
+    let wall = Wall::start().await;
+    let answer = send(
+        wall.request(Method::GET, "/health")
+            .header("Origin", "https://app.example"),
+    )
+    .await;
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (200, None)
+    );
+}

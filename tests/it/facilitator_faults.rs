@@ -16,9 +16,19 @@ const DOCUMENT: &str = include_str!("../../docs/failures.md");
 /// So many rows run at a time.
 const AT_ONCE: usize = 6;
 
-/// Long enough for an honest answer on a busy machine, short enough to wait for.
-const SETTINGS: &str = "verify_timeout_ms = 1500\nsettle_timeout_ms = 1500\n\
-                        verify_retries = 0\nbreaker_failures = 1000";
+/// Only where a call takes too long is its time short: everything else may have to wait for the machine.
+fn settings(row: &Row) -> String {
+    let waits = row.misdeed.contains("hangs") || row.misdeed.contains("too slowly");
+    let (verify_ms, settle_ms) = match (row.call, waits) {
+        (Call::Verify, true) => (1_000, 20_000),
+        (Call::Settle, true) => (20_000, 1_000),
+        (Call::Verify | Call::Settle, false) => (20_000, 20_000),
+    };
+    format!(
+        "verify_timeout_ms = {verify_ms}\nsettle_timeout_ms = {settle_ms}\n\
+         verify_retries = 0\nbreaker_failures = 1000"
+    )
+}
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -172,6 +182,7 @@ async fn stage(with_tls: bool, second: bool, settings: &str) -> Stage {
     let mut setup = Setup {
         facilitator: settings.to_owned(),
         second_facilitator_url: second.then_some(other_url),
+        on_own_address: true,
         ..Setup::default()
     };
     let mut acceptor = None;
@@ -200,7 +211,7 @@ async fn run(row: Row, with_second: bool) {
         first,
         second,
         _folder,
-    } = stage(with_tls, with_second, SETTINGS).await;
+    } = stage(with_tls, with_second, &settings(&row)).await;
     match misdeed(&row) {
         Misdeeds::Front(spoil) => front.spoil(row.call, spoil).await,
         Misdeeds::Sandbox(kind) => {
@@ -227,9 +238,11 @@ async fn run(row: Row, with_second: bool) {
     eventually(&format!("{told}: the ledger holds {states:?}"), || {
         wall.states() == states
     });
-    let moved = (first.stats().settled, second.stats().settled);
-    let (by_first, by_second) = (row.moved && !saved, saved);
-    assert_eq!(moved, (u64::from(by_first), u64::from(by_second)), "{told}");
+    let by = (u64::from(row.moved && !saved), u64::from(saved));
+    // A call that timed out may still be on its way to the sandbox.
+    eventually(&format!("{told}: money moved {by:?}"), || {
+        (first.stats().settled, second.stats().settled) == by
+    });
     if !saved {
         assert_eq!(second.stats().settle_calls, 0, "{told}");
         assert_eq!(

@@ -143,6 +143,25 @@ async fn settle_before_leaves_a_failed_response_owed_and_the_proof_collects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_paid_in_advance_is_not_told_that_nothing_was_charged() {
+    let setup = Setup {
+        upstream: "read_timeout_ms = 300".to_owned(),
+        ..Setup::default()
+    };
+    let wall = setup.start().await;
+    for (path, status) in [("/before/slow?ms=1500", 504), ("/before/partial", 502)] {
+        let answer = wall.pay(path, &Signer::new().proof(&offer(3000))).await;
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (status, "paid_response_owed"),
+            "{path}"
+        );
+        assert_eq!(answer.receipt()["success"], true, "{path}");
+    }
+    assert_eq!(wall.states(), ["settled", "settled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_buyer_who_hangs_up_does_not_cancel_the_settlement_and_can_collect() {
     let setup = Setup {
         sandbox: farewall::sandbox::SandboxOptions {
@@ -167,4 +186,18 @@ async fn a_buyer_who_hangs_up_does_not_cancel_the_settlement_and_can_collect() {
     assert_eq!(collected.status, 200);
     assert_eq!(wall.sandbox.stats().settle_calls, 1);
     eventually("delivered", || wall.states() == ["delivered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settle_before_and_a_dead_origin_say_that_the_response_is_owed() {
+    let rules = "[upstream.gone]\nurl = \"http://127.0.0.1:9\"\n\
+                 [[rule]]\nname = \"gone\"\npath = \"/gone\"\nprice = \"$0.003\"\nsettle = \"before\"\nupstream = \"gone\"\n";
+    let wall = Setup::rules(rules).start().await;
+    let answer = wall.pay("/gone", &Signer::new().proof(&offer(3000))).await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (502, "paid_response_owed")
+    );
+    assert_eq!(answer.receipt()["success"], true);
+    assert_eq!(wall.states(), ["settled"]);
 }

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
@@ -116,6 +116,21 @@ async fn slow_heads(wall: Arc<Wall>, over: Arc<AtomicBool>, count: usize) -> usi
     reached
 }
 
+/// How often a buyer was served during the flood, and the most memory that the wall took.
+async fn pay_all_the_while(wall: &Wall) -> (usize, usize) {
+    let (since, mut paid, mut most) = (Instant::now(), 0, 0);
+    while since.elapsed() < FLOOD {
+        let proof = Signer::new().proof(&offer(1000));
+        let request = wall.request(Method::GET, "/v1/quote");
+        let request = request.header("PAYMENT-SIGNATURE", proof);
+        let answer = send(request.timeout(Duration::from_secs(20))).await;
+        assert_eq!(answer.status, 200, "a buyer in the flood: {}", answer.body);
+        paid += 1;
+        most = most.max(rss_kib(wall));
+    }
+    (paid, most)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_everything_leaves_memory_bounded_and_buyers_served() {
     let files = limit("Max open files");
@@ -158,23 +173,13 @@ async fn a_flood_of_everything_leaves_memory_bounded_and_buyers_served() {
         let allowed = &[402, 429, 503];
         floods.push(tokio::spawn(flood(w, o, from, "/dear", allowed, empty)));
     }
-    let (since, paid, mut most) = (Instant::now(), AtomicUsize::new(0), calm);
-    while since.elapsed() < FLOOD {
-        let proof = Signer::new().proof(&offer(1000));
-        let request = wall.request(Method::GET, "/v1/quote");
-        let request = request.header("PAYMENT-SIGNATURE", proof);
-        let answer = send(request.timeout(Duration::from_secs(20))).await;
-        assert_eq!(answer.status, 200, "a buyer in the flood: {}", answer.body);
-        paid.fetch_add(1, Ordering::Relaxed);
-        most = most.max(rss_kib(&wall));
-    }
+    let (paid, most) = pay_all_the_while(&wall).await;
     over.store(true, Ordering::Relaxed);
     let mut strangers = 0;
     for flood in floods {
         strangers += flood.await.unwrap();
     }
     let reached = slow.await.unwrap();
-    let paid = paid.into_inner();
     let calls = usize::try_from(wall.sandbox.stats().verify_calls).unwrap();
     println!(
         "{reached} slow connections, {strangers} requests of strangers, {paid} paid ones; \

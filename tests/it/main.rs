@@ -1,7 +1,13 @@
 //! The wall from outside: the real binary on real sockets, one module a behaviour.
 
-#![allow(clippy::arithmetic_side_effects, reason = "tests count small numbers")]
-#![allow(clippy::wildcard_enum_match_arm, reason = "tests match one case")]
+#![allow(
+    unreachable_pub,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that panics has failed, which is what it is for"
+)]
 
 mod support;
 
@@ -22,4 +28,5 @@ mod protocols;
 mod replay;
 mod settlement;
 mod streaming;
+mod upstreams;
 mod variants;

@@ -169,3 +169,36 @@ async fn after_the_retry_window_there_is_a_fresh_402() {
     assert_eq!(status, 402);
     assert_eq!(wall.origin.seen().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_a_request_whose_response_is_not_kept_run_the_origin_once() {
+    let wall = Wall::start().await;
+    let proof = Signer::new().proof(&offer(2000));
+    let copies = (0..8).map(|_| wall.pay("/v1/big?bytes=4000000", &proof));
+    let answers = join_all(copies).await;
+    let served = answers
+        .iter()
+        .filter(|a| a.status == 200 && a.body.len() == 4_000_000)
+        .count();
+    assert_eq!(served, 1);
+    assert_eq!(wall.origin.hits("/v1/big"), 1);
+    assert_eq!(answers.iter().filter(|a| a.status == 402).count(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotency_key_is_a_secret_that_the_chain_does_not_show() {
+    let wall = Wall::start().await;
+    let proof = Signer::new().proof(&offer(1000));
+    let with = |key: &'static str| {
+        wall.request(Method::GET, "/v1/quote")
+            .header("PAYMENT-SIGNATURE", &proof)
+            .header("Idempotency-Key", key)
+    };
+    assert_eq!(send(with("mine")).await.status, 200);
+    assert_eq!(wall.pay("/v1/quote", &proof).await.status, 402);
+    assert_eq!(send(with("guess")).await.status, 402);
+    assert_eq!(
+        send(with("mine")).await.header("idempotency-replayed"),
+        Some("true")
+    );
+}

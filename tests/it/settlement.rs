@@ -198,3 +198,77 @@ async fn verdicts_are_remembered_but_do_not_replace_a_claim() {
     assert_eq!(wall.sandbox.stats().verify_calls, 1, "remembered");
     assert_eq!(wall.states(), ["released", "released"], "claimed each time");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_permit2_allowance_is_412_or_402_as_configured() {
+    for (key, status) in [("", 412), ("permit2_allowance_as_402 = true", 402)] {
+        let wall = Setup {
+            server: key.to_owned(),
+            ..Setup::default()
+        }
+        .start()
+        .await;
+        let reason = "permit2_allowance_required".to_owned();
+        wall.sandbox.misbehave(at_verify(
+            Misdeed::RejectVerify {
+                reason: reason.clone(),
+            },
+            1,
+        ));
+        let answer = wall
+            .pay("/v1/quote", &Signer::new().proof(&offer(1000)))
+            .await;
+        assert_eq!((answer.status, answer.reason()), (status, reason));
+        assert_eq!(wall.origin.seen().len(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_response_is_never_kept_for_a_whole_one() {
+    for (path, bytes) in [("/v1/parts", 100_000), ("/v1/big?bytes=100000", 100_000)] {
+        let wall = Wall::start().await;
+        wall.sandbox
+            .misbehave(at_settle(Misdeed::Status { status: 500 }, 1));
+        let proof = Signer::new().proof(&offer(2000));
+        assert_eq!(wall.pay(path, &proof).await.status, 503, "{path}");
+        eventually("the reconciler settled it", || wall.states() == ["settled"]);
+        let collected = wall.pay(path, &proof).await;
+        assert_eq!(
+            (collected.status, collected.body.len()),
+            (200, bytes),
+            "{path}"
+        );
+        eventually("delivered", || wall.states() == ["delivered"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_debt_is_collected_with_a_proof_that_has_run_out_meanwhile() {
+    let wall = Wall::start().await;
+    let signer = Signer::new();
+    let offer = offer(2000);
+    let mut authorization = signer.authorization(&offer);
+    authorization = farewall::x402::eip3009::Authorization::new(
+        authorization.from,
+        authorization.to,
+        authorization.value,
+        authorization.valid_after(),
+        farewall::clock::UnixSeconds(crate::support::buyer::now() + 9),
+        authorization.nonce,
+    );
+    let payload = signer.payload(&offer, &authorization);
+    let proof = crate::support::encode(
+        &serde_json::json!({ "x402Version": 2, "payload": payload, "accepted": offer.0 }),
+    );
+    wall.sandbox
+        .misbehave(at_settle(Misdeed::Status { status: 500 }, 1));
+    assert_eq!(wall.pay("/v1/parts", &proof).await.status, 503);
+    eventually("the reconciler settled it", || wall.states() == ["settled"]);
+    tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+    let collected = wall.pay("/v1/parts", &proof).await;
+    assert_eq!(collected.status, 200);
+    assert_eq!(wall.sandbox.stats().settled, 1);
+    eventually("delivered", || wall.states() == ["delivered"]);
+    let late = wall.pay("/v1/other", &proof).await;
+    assert_eq!(late.status, 402, "for anything else it is worthless");
+}

@@ -78,7 +78,7 @@ fn the_same_price_written_in_another_way_is_no_difference() {
 
 #[test]
 fn other_ways_of_paying_are_repointed() {
-    let sol = "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1";
+    let sol = "Solana devnet";
     check(
         priced_by(&["usdc"], 5),
         priced_by(&["usdc", "sol"], 5),

@@ -148,7 +148,7 @@ fn owed_is_what_was_paid_and_not_delivered_then_what_is_unknown() {
 #[test]
 fn the_table_is_aligned_and_ends_with_sums() {
     let table = output(&["list", "--state", "delivered,settled"]).unwrap();
-    let amount = "10000 atomic 0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+    let amount = "0.01 USDC";
     let want = format!(
         "ID  CLAIMED               STATE      RULE     {:<width$}  {:<42}  REQUEST\n\
          4   2026-11-01T00:00:00Z  delivered  weather  {amount}  {PAYER}  GET api.example.com/v1/weather\n\

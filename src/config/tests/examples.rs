@@ -36,8 +36,15 @@ fn what_is_not_written_has_its_documented_default() {
         panic!("no price");
     };
     assert_eq!(priced.settle, SettleWhen::AfterResponse);
-    assert_eq!(priced.request_body_bytes_max, 10 << 20);
+    assert_eq!(rule.request_body_bytes_max, 10 << 20);
     assert!(!priced.forward_conditional);
+}
+
+#[test]
+fn a_free_rule_may_have_its_own_body_limit() {
+    let rule = "[[rule]]\nname = \"a\"\npath = \"/a\"\nfree = true\nrequest_body_bytes_max = 7\n";
+    let settings = settings_of(&format!("{BASE}{rule}"));
+    assert_eq!(settings.rules[0].request_body_bytes_max, 7);
 }
 
 #[test]

@@ -232,6 +232,6 @@ fn a_price_in_words() {
     );
     assert_eq!(
         in_words(&solana("sol"), AtomicAmount::new(2_000_000)),
-        "2 USDC on solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1 (2000000 atomic units)"
+        "2 USDC on Solana devnet (2000000 atomic units)"
     );
 }

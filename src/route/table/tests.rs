@@ -310,7 +310,7 @@ fn routes_carry_what_the_rule_says() {
     };
     assert_eq!(
         (&*route.upstream, route.request_body_bytes_max),
-        ("api", 10)
+        ("api", 20)
     );
 }
 

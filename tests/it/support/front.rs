@@ -174,22 +174,32 @@ impl Front {
             let answer = self.work(&path, &body).await;
             return finish(stream, &answer).await;
         }
+        self.spoilt(stream, &spoil, (&path, &body), reset).await
+    }
+
+    async fn spoilt<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        spoil: &Spoil,
+        (path, body): (&str, &[u8]),
+        reset: impl Fn(&S),
+    ) -> io::Result<()> {
         match spoil {
             Spoil::Nothing | Spoil::RefuseConnections | Spoil::FailTls => {
-                let answer = self.work(&path, &body).await;
+                let answer = self.work(path, body).await;
                 finish(stream, &answer).await
             }
             Spoil::Hang { worked } => {
-                if worked {
-                    self.work(&path, &body).await;
+                if *worked {
+                    self.work(path, body).await;
                 }
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 Ok(())
             }
             Spoil::Dribble { head } => {
-                let answer = self.work(&path, &body).await;
+                let answer = self.work(path, body).await;
                 let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
-                let (at_once, slowly) = answer.split_at(if head { 5 } else { end + 1 });
+                let (at_once, slowly) = answer.split_at(if *head { 5 } else { end + 1 });
                 stream.write_all(at_once).await?;
                 for byte in slowly {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -199,10 +209,10 @@ impl Front {
                 Ok(())
             }
             Spoil::Instead { bytes, worked } => {
-                if worked {
-                    self.work(&path, &body).await;
+                if *worked {
+                    self.work(path, body).await;
                 }
-                finish(stream, &bytes).await
+                finish(stream, bytes).await
             }
             Spoil::Close => Ok(()),
             Spoil::Endless => {
@@ -214,12 +224,12 @@ impl Front {
                 }
             }
             Spoil::ResetAfter(bytes) => {
-                let answer = self.work(&path, &body).await;
-                cut(stream, &answer, bytes, reset).await
+                let answer = self.work(path, body).await;
+                cut(stream, &answer, *bytes, reset).await
             }
             Spoil::ResetLaterAndLater => {
-                let nonce = nonce(&body);
-                let answer = self.work(&path, &body).await;
+                let nonce = nonce(body);
+                let answer = self.work(path, body).await;
                 let bytes = {
                     let mut seen = self.0.seen.lock().unwrap();
                     match seen.contains(&nonce) {

@@ -8,8 +8,8 @@ pub mod origin;
 pub mod raw;
 pub mod wall;
 
-pub use buyer::{Offer, Signer, offer};
-pub use http::{Answer, client, send};
+pub use buyer::{Signer, offer};
+pub use http::{client, send};
 pub use origin::Origin;
 pub use raw::{RawResponse, raw_request};
 pub use wall::{Setup, Wall};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use futures_util::stream;
 
@@ -18,6 +18,8 @@ pub struct Seen {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
+    /// The wall's end of the connection.
+    pub peer: SocketAddr,
 }
 
 impl Seen {
@@ -41,7 +43,14 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let app = Router::new().fallback(handle).with_state(Arc::clone(&seen));
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        tokio::spawn(async move {
+            axum::serve(
+                listener,
+                app.into_make_service_with_connect_info::<SocketAddr>(),
+            )
+            .await
+            .unwrap()
+        });
         Self { address, seen }
     }
 
@@ -65,7 +74,11 @@ impl Origin {
     }
 }
 
-async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> Response {
+async fn handle(
+    State(seen): State<Arc<Mutex<Vec<Seen>>>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let target = head
         .uri
@@ -80,7 +93,6 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
         .filter_map(|pair| pair.split_once('='))
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
-    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
     let body = axum::body::to_bytes(body, 64 << 20)
         .await
         .unwrap_or_default();
@@ -98,9 +110,20 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             })
             .collect(),
         body: body.clone(),
+        peer,
     });
     let nth = seen.lock().unwrap().len();
     let last = head.uri.path().rsplit('/').next().unwrap_or_default();
+    let number = |name: &str, default: u64| query.get(name).map_or(default, |v| v.parse().unwrap());
+    answer(last, &number, nth, body).await
+}
+
+async fn answer(
+    last: &str,
+    number: &(dyn Fn(&str, u64) -> u64 + Sync),
+    nth: usize,
+    body: Bytes,
+) -> Response {
     match last {
         "fail" => status(number("status", 500), "{\"error\":\"origin failed\"}"),
         "flaky" if nth <= usize::try_from(number("fail", 1)).unwrap() => status(503, "not yet"),
@@ -114,6 +137,7 @@ async fn handle(State(seen): State<Arc<Mutex<Vec<Seen>>>>, request: Request) -> 
             usize::try_from(number("bytes", 1 << 20))
                 .unwrap()
         ])),
+        "parts" => parts(),
         "dies" => dies(),
         "leaky" => Response::builder()
             .header("PAYMENT-RESPONSE", "forged")
@@ -184,5 +208,22 @@ fn dies() -> Response {
             }
         }
     });
-    Response::builder().header("content-length", "1000").body(Body::from_stream(chunks)).unwrap()
+    Response::builder()
+        .header("content-length", "1000")
+        .body(Body::from_stream(chunks))
+        .unwrap()
+}
+
+/// Ten pieces of ten kilobytes, chunked, a moment apart.
+fn parts() -> Response {
+    let chunks = stream::unfold(0, |n| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        (n < 10).then(|| {
+            (
+                Ok::<_, std::io::Error>(Bytes::from(vec![b'p'; 10_000])),
+                n + 1,
+            )
+        })
+    });
+    Response::new(Body::from_stream(chunks))
 }

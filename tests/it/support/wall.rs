@@ -65,6 +65,8 @@ pub struct Setup {
     pub listen: String,
     /// Base URL in place of the sandbox.
     pub facilitator_url: Option<String>,
+    /// Whether to listen on a loopback address that no other wall has.
+    pub on_own_address: bool,
     /// Base URL of a second facilitator, asked after the first.
     pub second_facilitator_url: Option<String>,
     pub sandbox: SandboxOptions,
@@ -98,6 +100,8 @@ impl Wall {
             "list",
             "--format",
             "json",
+            "--limit",
+            "100000",
             "--ledger",
             ledger.to_str().unwrap(),
         ]);
@@ -181,7 +185,10 @@ impl Setup {
         let serving = sandbox.clone();
         tokio::spawn(async move { serving.serve(listener).await });
         let dir = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let address = match self.on_own_address {
+            true => free_own_address(),
+            false => free_address(),
+        };
         let config = dir.path().join("farewall.toml");
         std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
         let mut child = spawn(&config, &dir);
@@ -252,9 +259,17 @@ pub fn farewall(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).output().unwrap()
 }
 
-/// An address that nobody listens on. Each has a loopback address of its own where there are many,
-/// since a port that is free now may be somebody's before the wall has it.
+/// An address that nobody listens on.
 pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// The same on a loopback address of its own, where there are many: where many walls start at once,
+/// a port that is free now may be somebody's before the wall has it.
+fn free_own_address() -> SocketAddr {
     static NTH: AtomicU8 = AtomicU8::new(0);
     let nth = NTH.fetch_add(1, Ordering::Relaxed);
     let [.., high, low] = std::process::id().to_be_bytes();

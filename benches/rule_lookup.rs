@@ -1,0 +1,39 @@
+//! Does finding the rule of a request cost more when there are more rules?
+
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark may stop at anything odd"
+)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "benchmarks count small numbers"
+)]
+
+mod support;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use farewall::route::{Access, RequestLine};
+use std::hint::black_box;
+
+fn rule_lookup(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rule_lookup");
+    for rules in [10, 1_000, 10_000] {
+        let table = support::table(rules);
+        let path = format!("/v1/r{}/7", rules - 1);
+        let request = RequestLine {
+            method: "GET",
+            host: "api.example.com",
+            path: &path,
+        };
+        assert!(matches!(table.access(&request), Access::Priced(_)));
+        group.bench_function(BenchmarkId::from_parameter(rules), |b| {
+            b.iter(|| table.access(black_box(&request)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, rule_lookup);
+criterion_main!(benches);
