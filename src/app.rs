@@ -1,6 +1,8 @@
 //! Settings become a running wall: the only place that wires.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,15 +18,17 @@ use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{Limits, ListenSettings, Settings};
+use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
 use crate::facilitator::breaker::BreakerSettings;
 use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
@@ -56,6 +60,9 @@ pub enum StartError {
     /// A facilitator's client cannot be built.
     #[error(transparent)]
     Facilitator(#[from] BuildError),
+    /// A chain cannot be asked.
+    #[error(transparent)]
+    Chain(#[from] chain_rpc::BuildError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -76,6 +83,9 @@ pub enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// Two walls on one ledger: the start of the second would give back what the first has claimed.
+    #[error("the ledger {} is in use by another wall", .0.display())]
+    LedgerInUse(PathBuf),
     /// TLS to upstreams and facilitators needs to know whom to trust.
     #[error(
         "no certificate authorities found; install the package ca-certificates, \
@@ -98,7 +108,10 @@ pub struct App {
     // Payments run here: it outlives requests, connections and pingora's own runtimes.
     payments: Runtime,
     settler: Arc<Settler>,
+    ledger: Arc<dyn Ledger>,
     under_way: Arc<AtomicUsize>,
+    // Held until the process ends, however it ends.
+    ledger_lock: Option<File>,
 }
 
 impl App {
@@ -108,7 +121,9 @@ impl App {
     ///
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        arm();
         require_authorities(settings.server.ca_file.as_deref())?;
+        require_free_addresses(&settings)?;
         let payments = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("payments")
@@ -119,6 +134,10 @@ impl App {
                 cause,
             })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ledger_lock = match &settings.ledger {
+            LedgerSettings::File(path) => Some(lock_ledger(path)?),
+            LedgerSettings::Server(_) => None,
+        };
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -141,7 +160,8 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), ledger, clock);
+        let chains = chains(&settings)?;
+        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), chains, clock);
         payments.spawn(reconciler.run());
         if incomplete {
             payments.spawn(complete_routes(
@@ -170,7 +190,9 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
+            ledger_lock,
         })
     }
 
@@ -180,10 +202,13 @@ impl App {
             server,
             payments,
             settler,
+            ledger,
             under_way,
+            ledger_lock: _ledger_lock,
         } = self;
         let mut phase = server.watch_execution_phase();
         let (watched, idle) = (Arc::clone(&settler), under_way);
+        let (leaving, runtime) = (Arc::clone(&ledger), payments.handle().clone());
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
@@ -191,6 +216,7 @@ impl App {
                     while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
                         std::thread::sleep(Duration::from_millis(20));
                     }
+                    runtime.block_on(leaving.leave());
                     tracing::info!("nothing is under way any more; ending");
                     std::process::exit(0);
                 }
@@ -201,7 +227,28 @@ impl App {
         while settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
             std::thread::sleep(Duration::from_millis(20));
         }
+        payments.block_on(ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Takes the file beside the ledger that says "one wall a ledger". The system lets go of it when the
+/// process ends; the file itself stays and means nothing.
+fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
+    let mut name = ledger.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let path = ledger.with_file_name(name);
+    let failed = |cause| StartError::Io {
+        what: format!("cannot lock the ledger with {}", path.display()),
+        cause,
+    };
+    let mut options = OpenOptions::new();
+    let options = options.create(true).truncate(false).write(true).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
 }
 
@@ -210,7 +257,11 @@ fn open_ledger(
     payments: &Runtime,
     clock: &dyn Clock,
 ) -> Result<Arc<dyn Ledger>, StartError> {
-    let ledger = SqliteLedger::open(&settings.ledger.path)?;
+    let ca_file = settings.server.ca_file.as_deref();
+    let shared_bytes_max = settings.limits.kept_responses_bytes_max;
+    let opened = open_for_writing(&settings.ledger, ca_file, shared_bytes_max);
+    let ledger = payments.block_on(opened)?;
+    reach(Step::Opened);
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(
@@ -218,10 +269,11 @@ fn open_ledger(
             "claims of an earlier process were given back; nothing was charged for them"
         );
     }
-    Ok(Arc::new(ledger))
+    Ok(ledger)
 }
 
-fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
+/// The clients of all facilitators.
+pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildError> {
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
@@ -231,6 +283,16 @@ fn facilitators(settings: &Settings) -> Result<Facilitators, StartError> {
         };
         let client = HttpFacilitator::new(facilitator, ca_file)?;
         all.insert(name.clone(), Arc::new(Guarded::new(client, breaker)));
+    }
+    Ok(all)
+}
+
+/// The chains that may be asked what became of a payment.
+pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildError> {
+    let ca_file = settings.server.ca_file.as_deref();
+    let mut all = Chains::new();
+    for (network, settings) in &settings.networks {
+        all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
     }
     Ok(all)
 }
@@ -445,6 +507,20 @@ fn listen(
     // About one TLS record.
     let buffers = L4BufferSettings::default().read(16 << 10);
     service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
+    Ok(())
+}
+
+/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
+/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
+fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
+    for listener in &settings.listeners {
+        std::net::TcpListener::bind(listener.address)
+            .map(drop)
+            .map_err(|cause| StartError::Io {
+                what: format!("cannot listen on {}", listener.address),
+                cause,
+            })?;
+    }
     Ok(())
 }
 

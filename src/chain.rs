@@ -184,6 +184,22 @@ impl fmt::Display for Nonce {
     }
 }
 
+impl Nonce {
+    /// Reads what `Display` writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (space, bytes) = text.split_once(':')?;
+        let space = match space {
+            "eip3009" => NonceSpace::Eip3009,
+            "permit2" => NonceSpace::Permit2,
+            "opaque" => NonceSpace::Opaque,
+            _ => return None,
+        };
+        let bytes = bytes.parse().ok().filter(|_| bytes.len() == 66)?;
+        Some(Self { space, bytes })
+    }
+}
+
 /// Which payment this is, from decoded and normalised fields; never from header text.
 ///
 /// Two encodings of one authorization are one payment (DESIGN, section 2).

@@ -16,8 +16,10 @@ mod values;
 mod include;
 mod named;
 mod server;
+pub mod ledger;
 mod facilitator;
 mod accept;
+mod network;
 mod upstream;
 mod rule;
 mod lint;
@@ -34,7 +36,7 @@ use self::diagnostic::Diagnostic;
 use self::document::{Files, Span, Table, Value};
 use self::named::Catalogue;
 use self::secrets::{Diskless, Machine, Surroundings};
-use self::settings::{Settings, Unmatched};
+use self::settings::{LedgerSettings, Settings, Unmatched};
 
 pub use self::lint::lint;
 
@@ -175,7 +177,12 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
     let server = server::server(&top, around);
     let listeners = server::listeners(&top, around);
     let limits = server::limits(&top);
-    let ledger = server::ledger(&top);
+    let ledger = ledger::ledger(&top);
+    let folder = top.files.folder(root.at);
+    let state_folder = match &ledger {
+        Some(LedgerSettings::File(path)) => path.parent().unwrap_or(Path::new("")),
+        Some(LedgerSettings::Server(_)) | None => folder,
+    };
     let cors = server::cors(&top);
     if let Some(server) = &server {
         server::distinct_addresses(&top, server, &listeners);
@@ -185,7 +192,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         tables,
         "facilitator",
         keys::FACILITATOR,
-        |reader, name| facilitator::facilitator(reader, name, &ledger.path),
+        |reader, name| facilitator::facilitator(reader, name, state_folder),
     );
     let accepts = named::read(files, tables, "accept", keys::ACCEPT, |reader, name| {
         accept::accept(reader, name, &facilitators)
@@ -197,6 +204,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         keys::UPSTREAM,
         upstream::upstream,
     );
+    let networks = network::networks(files, tables, &accepts.good);
     let unmatched = unmatched(&top, &upstreams);
     let context = rule::Context {
         accepts: &accepts,
@@ -208,13 +216,14 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         server: server?,
         listeners,
         limits,
-        ledger,
+        ledger: ledger?,
         facilitators: facilitators.good,
         accepts: accepts.good,
         upstreams: upstreams.good,
         rules,
         unmatched: unmatched?,
         cors,
+        networks,
     })
 }
 

@@ -7,6 +7,7 @@
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
 mod abandoned;
+mod elsewhere;
 mod fingerprint;
 mod in_flight;
 mod paid;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use crate::chain::PaymentKey;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::RateLimit;
+use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
@@ -252,13 +254,11 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
-        if let Some(record) = self
-            .ledger
-            .find(payment)
-            .await?
-            .filter(|r| r.state.holds_payment())
-        {
-            return self.collect(ask, purchase, proof, presented_for, record, slot);
+        reach(Step::Reserved);
+        if let Some(record) = self.holder(payment, presented_for).await? {
+            return self
+                .collect(ask, purchase, proof, presented_for, record, slot)
+                .await;
         }
         // Only now: a debt is collected with the proof that paid for it, however old.
         checked.in_time(now)?;
@@ -266,13 +266,19 @@ impl Gate {
             return Err(PaymentRefusal::Abandoned);
         }
         let proof = self.verify(ask, checked, now).await?;
+        reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
-            ClaimAnswer::Held(record) => {
-                return self.collect(ask, purchase, proof.proof(), presented_for, *record, slot);
+            ClaimAnswer::Held(_) => {
+                let holder = self.holder(payment, presented_for).await?;
+                let record = holder.ok_or(PaymentRefusal::InProgress)?;
+                return self
+                    .collect(ask, purchase, proof.proof(), presented_for, record, slot)
+                    .await;
             }
         };
+        reach(Step::Claimed);
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await?;
@@ -362,7 +368,7 @@ impl Gate {
     }
 
     /// The payment is known: what does presenting it again give?
-    fn collect(
+    async fn collect(
         &self,
         ask: &Ask<'_>,
         purchase: &Purchase,
@@ -372,6 +378,11 @@ impl Gate {
         slot: Slot,
     ) -> Result<Admission, PaymentRefusal> {
         if record.claim.fingerprint != presented_for {
+            return Err(PaymentRefusal::Spent);
+        }
+        // A debt that a person has settled otherwise is no debt any more.
+        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
+            self.ledger.let_go(record.id);
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record
@@ -401,9 +412,12 @@ impl Gate {
                     slot,
                 ))))
             }
-            (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
-                receipt: receipt.map(Box::new),
-            }),
+            (State::Settled, None) => {
+                self.ledger.let_go(record.id);
+                Err(PaymentRefusal::ResponseLost {
+                    receipt: receipt.map(Box::new),
+                })
+            }
             (State::Claimed, _) => Err(PaymentRefusal::InProgress),
             (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
             (State::Delivered | State::Released | State::Refused | State::Expired, _) => {
@@ -438,6 +452,7 @@ impl Gate {
     /// the response for a retry. What must be durable is written in a task of its own.
     pub fn finish(&self, paid: Box<Paid>, ending: Ending) {
         let complete = ending.delivered && paid.is_good_response();
+        let mut shared = None;
         if ending.client_left {
             self.abandoned.count(paid.payment());
         }
@@ -447,6 +462,7 @@ impl Gate {
             } else {
                 OWED_KEPT
             };
+            shared = self.shared(&paid, &response, keep_for);
             self.kept.keep(
                 paid.payment(),
                 paid.fingerprint(),
@@ -454,7 +470,7 @@ impl Gate {
                 keep_for,
             );
         }
-        paid.close(complete);
+        paid.close(complete, shared);
     }
 
     /// A replayed response was written completely.

@@ -8,6 +8,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use moka::Expiry;
 use moka::policy::EvictionPolicy;
@@ -35,6 +37,51 @@ pub struct KeptResponse {
 }
 
 impl KeptResponse {
+    /// For another wall: one line of JSON for everything but the body, then the body as it is.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let headers: Vec<(&str, String)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), STANDARD.encode(value)))
+            .collect();
+        let head = serde_json::json!({
+            "status": self.status,
+            "headers": headers,
+            "request_body": STANDARD.encode(self.request_body.0),
+        });
+        let mut bytes = head.to_string().into_bytes();
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    /// What [`KeptResponse::encode`] made; `None` when a wall of another version made it.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Head {
+            status: u16,
+            headers: Vec<(String, String)>,
+            request_body: String,
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        let (head, body) = bytes.split_at_checked(end)?;
+        let head: Head = serde_json::from_slice(head).ok()?;
+        let digest = STANDARD.decode(head.request_body).ok()?;
+        let header = |(name, value): (String, String)| Some((name, STANDARD.decode(value).ok()?));
+        Some(Self {
+            status: head.status,
+            headers: head
+                .headers
+                .into_iter()
+                .map(header)
+                .collect::<Option<_>>()?,
+            body: Bytes::copy_from_slice(body.get(1..)?),
+            request_body: BodyDigest(digest.try_into().ok()?),
+        })
+    }
+
     /// The memory that it takes, in bytes, approximately.
     fn weight(&self) -> u64 {
         let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);

@@ -1,11 +1,16 @@
 //! What became of every payment, durably: the trait that the gate speaks to, and the records it holds.
 //!
 //! An answer from a writing method means that the write is on disk. Implementations:
-//! [`sqlite`], the embedded default; one shared PostgreSQL is meant to be its sibling.
+//! [`sqlite`], the embedded default for one wall; [`postgres`], one ledger for several walls.
 
+mod news;
 pub mod sqlite;
+pub mod postgres;
+pub mod reader;
+pub mod opening;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -159,9 +164,18 @@ pub enum Move {
         /// The receipt as JSON.
         receipt: Arc<str>,
     },
-    /// The outcome stayed unknown until the authorization could not be settled any more.
-    Expired,
+    /// The authorization could not be settled any more while the outcome was not known.
+    Expired {
+        /// Reason code: [`NEVER_USED`] when a chain tells that no money moved, else
+        /// [`OUTCOME_UNKNOWN`], which needs a person.
+        reason: Arc<str>,
+    },
 }
+
+/// Reason of a claim that expired, and of which a chain says that no money moved.
+pub const NEVER_USED: &str = "authorization_never_used";
+/// Reason of a claim that expired, and of which nobody says whether money moved.
+pub const OUTCOME_UNKNOWN: &str = "outcome_unknown";
 
 impl Move {
     /// The state that this leads to.
@@ -173,7 +187,7 @@ impl Move {
             Self::Delivered => State::Delivered,
             Self::Released { .. } => State::Released,
             Self::Refused { .. } => State::Refused,
-            Self::Expired => State::Expired,
+            Self::Expired { .. } => State::Expired,
         }
     }
 }
@@ -193,6 +207,78 @@ pub struct Filter {
     pub states: Vec<State>,
     /// At most so many, newest first; `None` means all.
     pub limit: Option<u32>,
+    /// Without those that need nobody: marked by a [`Note`], or expired with [`NEVER_USED`].
+    pub needs_person: bool,
+}
+
+/// What a person did about a claim that the wall could not bring to a good end. It changes no state.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum NoteKind {
+    /// The money was given back.
+    Refunded,
+    /// Nothing will be given back or delivered.
+    Forgiven,
+}
+
+impl NoteKind {
+    /// The word in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refunded => "refunded",
+            Self::Forgiven => "forgiven",
+        }
+    }
+
+    /// The kind that a word names.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Refunded, Self::Forgiven]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// The words of a note: 1 to 1000 characters.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NoteText(Arc<str>);
+
+/// Characters of a note.
+pub const NOTE_CHARS_MAX: usize = 1000;
+
+impl NoteText {
+    /// The text without white space around it; `None` when nothing is left, or too much.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let fits = (1..=NOTE_CHARS_MAX).contains(&text.chars().count()) && !text.contains('\0');
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A note as the ledger holds it. Notes are never changed or deleted; the newest one counts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// The claim that it is about.
+    pub claim: ClaimId,
+    /// When it was written.
+    pub at: UnixSeconds,
+    /// What was done.
+    pub kind: NoteKind,
+    /// Why, or how: for people.
+    pub text: NoteText,
+}
+
+/// Whether a claim in this state may be marked: something is owed, or nobody knows.
+#[must_use]
+pub const fn may_be_marked(state: State) -> bool {
+    matches!(state, State::Settled | State::Expired)
 }
 
 /// Number and sum of the claims in one state, for one asset.
@@ -243,6 +329,14 @@ pub enum LedgerError {
         /// The state asked for.
         wanted: State,
     },
+    /// A note about a claim that no debt can come of.
+    #[error("claim {id} is {found}; only settled (owed) and expired claims can be marked")]
+    NoDebt {
+        /// Which claim.
+        id: i64,
+        /// The state found.
+        found: State,
+    },
     /// No such claim.
     #[error("there is no claim {0}")]
     NoSuchClaim(i64),
@@ -277,7 +371,75 @@ pub trait Ledger: Send + Sync {
     /// Count and sum per state and asset.
     async fn totals(&self, filter: Filter) -> Result<Vec<Total>, LedgerError>;
 
-    /// For the start: releases every `claimed` record of an earlier process with reason
-    /// `wall_restarted`, since nothing was asked of the facilitator. Returns how many.
+    /// Adds a note to a claim whose state [may be marked](may_be_marked), in one atomic step. The
+    /// claim itself does not change.
+    async fn mark(&self, note: Note) -> Result<(), LedgerError>;
+
+    /// The notes on a claim, oldest first.
+    async fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError>;
+
+    /// Releases every `claimed` record whose wall is gone, since nothing was asked of the facilitator.
+    /// Returns how many. A claim of a wall that lives is never touched.
+    ///
+    /// One wall alone calls it at its start: reason `wall_restarted`. Where walls share the ledger, a
+    /// wall is gone when its lease has run out: reason `wall_lost`.
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError>;
+
+    /// The settlements whose outcome it falls to this wall to find out: its own, and those of walls
+    /// that are gone, which it takes over so that exactly one wall works on each.
+    async fn unsettled(&self) -> Result<Vec<Record>, LedgerError> {
+        let filter = Filter {
+            states: vec![State::Settling],
+            ..Filter::default()
+        };
+        self.list(filter).await
+    }
+
+    /// Takes a debt (`settled`) in hand before the upstream is asked for it again. `false`: another
+    /// wall that lives has it in hand, so wait.
+    ///
+    /// Within one wall the gate sees to it that one request at a time works on a payment.
+    async fn take_owed(&self, _id: ClaimId) -> Result<bool, LedgerError> {
+        Ok(true)
+    }
+
+    /// Nobody here works on this claim any more, whatever its state: other walls may take it in hand.
+    fn let_go(&self, _id: ClaimId) {}
+
+    /// Keeps a complete response for retries that reach another wall. Does nothing where there is none.
+    ///
+    /// Not durable, and bounded: it decides nothing about money.
+    async fn share_response(&self, _response: SharedResponse) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    /// The response that some wall keeps for this payment and fingerprint.
+    async fn shared_response(
+        &self,
+        _payment: PaymentKey,
+        _fingerprint: Fingerprint,
+    ) -> Result<Option<SharedResponse>, LedgerError> {
+        Ok(None)
+    }
+
+    /// Whether other walls may use the same ledger at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// For the end of the process, when nothing is under way: other walls need not wait for the lease.
+    async fn leave(&self) {}
+}
+
+/// A complete response that walls keep for one another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SharedResponse {
+    /// For which payment.
+    pub payment: PaymentKey,
+    /// For what it was presented.
+    pub fingerprint: Fingerprint,
+    /// The response, encoded by [`crate::kept`].
+    pub bytes: Vec<u8>,
+    /// How much longer it may be given out.
+    pub lifetime: Duration,
 }

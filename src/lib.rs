@@ -5,12 +5,14 @@
 
 pub mod money;
 pub mod clock;
+pub mod failpoint;
 pub mod chain;
 pub mod settlement;
 pub mod x402;
 pub mod config;
 pub mod ledger;
 pub mod facilitator;
+pub mod chain_rpc;
 pub mod target;
 pub mod route;
 pub mod challenge;

@@ -12,7 +12,8 @@
 //! | `%2f`, `%5c`, raw `\` | refused | a separator to some origins, a character to others |
 //! | `%00`, other control bytes, raw or escaped | refused | ends or splits the path for some origins |
 //! | `%`, `%4`, `%zz` | refused | some decode, some keep |
-//! | segments `.` and `..`, also as `%2e` | refused | some resolve, some keep |
+//! | segments `.` and `..`, also as `%2e`, with blanks, or as `．．` and `‥` | refused | some resolve, some keep |
+//! | escapes of what looks like a slash or backslash: `／`, `∕`, `＼` | refused | a separator to origins that normalise |
 //! | `%25` before two hex digits, or before `u` and a hex digit | refused | decoded twice by some origins |
 //! | `//` | refused | collapsed by some origins |
 //! | `;`, `%3b` | refused | path parameters, dropped by some origins |
@@ -25,6 +26,7 @@
 //! override the method that was priced. Lower and upper case are both kept here; that an origin
 //! may ignore case is the route table's business (its loose guard).
 
+pub mod fold;
 pub mod host;
 
 use std::borrow::Cow;
@@ -236,7 +238,32 @@ fn canonical_path(raw: &[u8]) -> Result<String, TargetError> {
     if high_bytes && std::str::from_utf8(&unescape(path.as_bytes())).is_err() {
         return Err(TargetError::InvalidUtf8);
     }
+    path.split('/')
+        .filter(|segment| segment.contains('%'))
+        .try_for_each(refuse_lookalikes)?;
     Ok(path)
+}
+
+/// Judges a segment as an origin sees it that normalises characters and drops blanks.
+fn refuse_lookalikes(segment: &str) -> Result<(), TargetError> {
+    let text = decoded(segment);
+    let folded = fold::folded(&text);
+    let is_escape = |w: &[u8]| escape_at(w).is_some();
+    if folded.contains('/') {
+        Err(TargetError::EncodedSlash)
+    } else if folded.contains('\\') {
+        Err(TargetError::EncodedBackslash)
+    } else if fold::is_dots(&folded) {
+        Err(TargetError::EncodedDotSegment)
+    } else if folded
+        .as_bytes()
+        .windows(3)
+        .any(|w| w.starts_with(b"%") && is_escape(w))
+    {
+        Err(TargetError::DoubleEncoding)
+    } else {
+        Ok(())
+    }
 }
 
 /// Appends the canonical form of one segment; says whether it has escapes from 0x80.
@@ -337,7 +364,7 @@ fn checked_query(raw: &[u8]) -> Result<String, TargetError> {
         }
     }
     if raw
-        .split(|b| matches!(b, b'&' | b';'))
+        .split(|b| matches!(b, b'&' | b';' | b'?'))
         .any(overrides_method)
     {
         return Err(TargetError::MethodOverride);
@@ -345,13 +372,58 @@ fn checked_query(raw: &[u8]) -> Result<String, TargetError> {
     String::from_utf8(raw.to_vec()).map_err(|_| TargetError::ForbiddenCharacter)
 }
 
+/// How often a name in the query is decoded to see what it may become.
+const DECODINGS_MAX: usize = 4;
+
 /// Whether a query parameter is read as `_method` by some origin.
+///
+/// Decoded more than once, because some do; `%u` escapes and wide forms included.
 ///
 /// PHP drops leading spaces, cuts at NUL, turns dots, spaces and an unclosed bracket in a name into
 /// underscores, and reads `_method[]` as `_method`.
 fn overrides_method(parameter: &[u8]) -> bool {
     let key = parameter.split(|&b| b == b'=').next().unwrap_or_default();
-    let mut key = unescape(key);
+    if !key.contains(&b'%') {
+        return names_method(key);
+    }
+    let mut key = key.to_vec();
+    for _ in 0..DECODINGS_MAX {
+        let text = String::from_utf8_lossy(&unescape(&key)).into_owned();
+        key = fold::folded(&unescaped_wide(&text)).as_bytes().to_vec();
+        if names_method(key.split(|&b| b == b'=').next().unwrap_or_default()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Decodes `%u002f` and its like; what is no such escape stays.
+fn unescaped_wide(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split('%');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let wide = part.strip_prefix(['u', 'U']).and_then(|rest| {
+            let (digits, rest) = rest.split_at_checked(4)?;
+            let all = digits.bytes().all(|b| b.is_ascii_hexdigit());
+            let code = u32::from_str_radix(digits, 16).ok().filter(|_| all)?;
+            Some((char::from_u32(code)?, rest))
+        });
+        match wide {
+            Some((c, rest)) => {
+                out.push(c);
+                out.push_str(rest);
+            }
+            None => {
+                out.push('%');
+                out.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(out)
+}
+
+fn names_method(key: &[u8]) -> bool {
+    let mut key = key.to_vec();
     for byte in &mut key {
         if *byte == b'+' {
             *byte = b' ';

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::app::App;
 use crate::cli::{EXIT_NO, EXIT_OUTSIDE};
 use crate::config;
-use crate::config::settings::Settings;
+use crate::config::settings::{LedgerSettings, Settings};
 use crate::demo;
 use crate::sandbox::{Sandbox, SandboxOptions};
 
@@ -77,7 +77,7 @@ impl Demo {
         let origin = runtime.block_on(listen(beside(1)))?;
         let facilitator = runtime.block_on(listen(beside(2)))?;
         let settings = settings(dir, wall, origin.local_addr()?, facilitator.local_addr()?)?;
-        let ledger = settings.ledger.path.clone();
+        let ledger = dir.join("ledger.db");
         let sandbox = Sandbox::new(SandboxOptions::default());
         let serving = sandbox.clone();
         runtime.spawn(async move { serving.serve(facilitator).await });
@@ -148,7 +148,7 @@ fn settings(
     let mut settings = config::parse(DEMO_TOML, "conf/demo.toml", &|_| None)
         .map_err(|report| report.to_string())?
         .settings;
-    settings.ledger.path = dir.join("ledger.db");
+    settings.ledger = LedgerSettings::File(dir.join("ledger.db"));
     settings.server.public_origin = format!("http://{wall}").into();
     settings.server.admin = None;
     settings

@@ -1,6 +1,10 @@
-//! `farewall ledger`: what became of the payments. Only reads, also while a wall runs.
+//! `farewall ledger`: what became of the payments, also while a wall runs. `mark` and `reconcile`
+//! write; all else only reads.
 
 mod export;
+mod mark;
+mod pending;
+mod reconcile;
 mod show;
 mod table;
 mod when;
@@ -17,13 +21,16 @@ use std::sync::Arc;
 
 use clap::{Subcommand, ValueEnum};
 use thiserror::Error;
+use tokio::runtime::{Builder, Runtime};
 
 use self::export::{Csv, Json};
 use self::when::When;
 use crate::chain::{Asset, Network, assets, parse_evm_address};
 use crate::clock::{Clock, SystemClock, UnixSeconds};
-use crate::config::{self, settings::Settings};
-use crate::ledger::sqlite::SqliteLedger;
+use crate::config;
+use crate::config::ledger::{is_url, parse_url};
+use crate::config::settings::{LedgerSettings, Settings};
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{Filter, LedgerError, Record};
 use crate::money::{AtomicAmount, Decimals};
 use crate::settlement::State;
@@ -35,11 +42,14 @@ Examples:
   farewall ledger show 17
   farewall ledger show 9f86d081
   farewall ledger owed
+  farewall ledger unknown
+  farewall ledger reconcile --config conf/farewall.toml
+  farewall ledger mark 17 --refunded --note \"sent back in 0x3a...\"
   farewall ledger export --since 2026-11-01 --until 2026-12-01 > november.csv
 
 Times are UTC: 2026-11-01, 2026-11-01T12:00:00Z, or an age such as 90s, 30m, 24h, 7d, 2w.
 States: claimed, settling, settled (paid, owed), delivered, released, refused, expired.
-It only reads, and may run beside the wall.";
+All of it may run beside the wall. Only mark and reconcile write.";
 
 /// Arguments of `farewall ledger`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +69,32 @@ enum Command {
     Show(show::Args),
     /// List what is paid but not delivered, and payments whose outcome is not known
     #[command(after_help = "Example:\n  farewall ledger owed --ledger farewall.db --format json")]
-    Owed(OwedArgs),
+    Owed(pending::Args),
+    /// List payments whose outcome is not known, and those that nobody could tell about in time
+    #[command(after_help = "Example:\n  farewall ledger unknown --since 7d")]
+    Unknown(pending::Args),
+    /// Ask the facilitators and chains once about every payment whose outcome is not known
+    #[command(after_help = "\
+Example:
+  farewall ledger reconcile --config /etc/farewall/farewall.toml
+
+It may run beside a wall. Payments that a wall may be settling right now are left alone.
+
+Exit codes:
+  0  every outcome is known now
+  1  some are still unknown
+  3  the configuration was wrong
+  4  the ledger could not be read or written")]
+    Reconcile(reconcile::Args),
+    /// Write down that a debt was refunded or forgiven
+    #[command(after_help = "\
+Examples:
+  farewall ledger mark 17 --refunded --note \"sent back in 0x3a...\"
+  farewall ledger mark 18 --forgiven --note \"test purchase of our own\"
+
+The note is added to the ledger; the claim stays as it is. What is marked is not listed as owed any
+more, and its payment cannot be used to collect the response.")]
+    Mark(mark::Args),
     /// Write every claim that the filters allow, as CSV unless told otherwise
     #[command(after_help = "Example:\n  farewall ledger export --since 2026-11-01 > claims.csv")]
     Export(ExportArgs),
@@ -71,9 +106,9 @@ struct Source {
     /// Configuration that names the ledger, and the tokens for amounts
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
-    /// Ledger file itself; amounts are then in smallest units
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    ledger: Option<PathBuf>,
+    /// Ledger itself, a file or a postgres:// URL; amounts of unknown tokens are then in smallest units
+    #[arg(long, value_name = "FILE|URL", conflicts_with = "config")]
+    ledger: Option<String>,
 }
 
 /// Which claims.
@@ -105,20 +140,6 @@ struct ListArgs {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
-    /// For people, or for programs
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-}
-
-#[derive(Debug, clap::Args)]
-struct OwedArgs {
-    #[command(flatten)]
-    source: Source,
-    #[command(flatten)]
-    filters: Filters,
-    /// At most so many of each kind
-    #[arg(long, value_name = "N")]
-    limit: Option<u32>,
     /// For people, or for programs
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -166,6 +187,10 @@ enum Failure {
     NotAClaim(String),
     #[error("several payments begin with {0:?}; write more digits")]
     Ambiguous(String),
+    #[error("{0}")]
+    Outside(Box<str>),
+    #[error("{0} outcomes are still unknown")]
+    StillUnknown(usize),
 }
 
 impl Failure {
@@ -174,9 +199,13 @@ impl Failure {
             // Whoever reads the output has seen enough: `farewall ledger export | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Self::Config(_) => ExitCode::from(super::EXIT_CONFIG),
-            Self::Ledger(_) | Self::Output(_) => ExitCode::from(super::EXIT_OUTSIDE),
-            Self::NoSuchClaim(_) | Self::NotAClaim(_) | Self::Ambiguous(_) => {
-                ExitCode::from(super::EXIT_NO)
+            Self::Ledger(LedgerError::NoSuchClaim(_) | LedgerError::NoDebt { .. })
+            | Self::NoSuchClaim(_)
+            | Self::NotAClaim(_)
+            | Self::Ambiguous(_)
+            | Self::StillUnknown(_) => ExitCode::from(super::EXIT_NO),
+            Self::Ledger(_) | Self::Output(_) | Self::Outside(_) => {
+                ExitCode::from(super::EXIT_OUTSIDE)
             }
         }
     }
@@ -207,7 +236,13 @@ fn answer(command: Command, now: UnixSeconds, out: &mut dyn Write) -> Result<(),
             list(&args.source.open()?, &filter, args.format, out)
         }
         Command::Show(args) => show::run(&args, out),
-        Command::Owed(args) => owed(&args, now, out),
+        Command::Owed(args) => pending::owed(&args, now, out),
+        Command::Unknown(args) => pending::unknown(&args, now, out),
+        Command::Reconcile(args) => {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            reconcile::run(&args, &clock, out)
+        }
+        Command::Mark(args) => mark::run(&args, now, out),
         Command::Export(args) => {
             let filter = args.filters.filter(args.state, args.limit, now);
             list(&args.source.open()?, &filter, args.format, out)
@@ -226,7 +261,7 @@ fn list(
         Format::Table => {
             let records = table::collect(&source.ledger, filter)?;
             table::write(&records, &source.tokens, out)?;
-            let totals = source.ledger.totals_blocking(filter)?;
+            let totals = source.ledger.totals(filter)?;
             table::write_totals(&totals, &source.tokens, out)?;
             let counted = totals
                 .iter()
@@ -244,36 +279,19 @@ fn list(
 /// Prints a whole ledger as a table, for the demo.
 pub(super) fn print_table(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let source = Opened {
-        ledger: SqliteLedger::open_read_only(path)?,
+        ledger: LedgerReader::open(&LedgerSettings::File(path.to_owned()), None)?,
         tokens: Tokens::default(),
     };
     let mut out = io::stdout().lock();
     Ok(list(&source, &Filter::default(), Format::Table, &mut out)?)
 }
 
-fn owed(args: &OwedArgs, now: UnixSeconds, out: &mut dyn Write) -> Result<(), Failure> {
-    let source = args.source.open()?;
-    let filters = [State::Settled, State::Settling]
-        .map(|state| args.filters.filter(vec![state], args.limit, now));
-    match args.format {
-        Format::Table => {
-            let titles = [
-                "Owed: paid, and no complete response was written yet",
-                "Unknown: the money may have moved; the wall keeps asking",
-            ];
-            for (title, filter) in titles.iter().zip(&filters) {
-                writeln!(out, "{title}")?;
-                let records = table::collect(&source.ledger, filter)?;
-                table::write(&records, &source.tokens, out)?;
-                let totals = source.ledger.totals_blocking(filter)?;
-                table::write_totals(&totals, &source.tokens, out)?;
-                writeln!(out)?;
-            }
-            Ok(())
-        }
-        Format::Json => source.write_all(&filters, &mut Json::new(&source.tokens, out)),
-        Format::Csv => source.write_all(&filters, &mut Csv::new(&source.tokens, out)),
-    }
+/// For the commands that ask or write.
+fn runtime() -> Result<Runtime, Failure> {
+    Ok(Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?)
 }
 
 impl Filters {
@@ -290,32 +308,56 @@ impl Filters {
             payer,
             states,
             limit,
+            needs_person: false,
         }
     }
 }
 
 /// A ledger, and what is known of the tokens in it.
 struct Opened {
-    ledger: SqliteLedger,
+    ledger: LedgerReader,
     tokens: Tokens,
 }
 
 impl Source {
-    fn open(&self) -> Result<Opened, Failure> {
-        if let Some(path) = &self.ledger {
-            let tokens = Tokens::default();
-            return Ok(Opened {
-                ledger: SqliteLedger::open_read_only(path)?,
-                tokens,
+    /// Where the ledger is, whom to trust there, and the tokens.
+    fn place(&self) -> Result<Place, Failure> {
+        let Some(place) = &self.ledger else {
+            let settings = load(&self.config)?;
+            return Ok(Place {
+                tokens: Tokens::of(&settings),
+                ledger: settings.ledger,
+                ca_file: settings.server.ca_file,
             });
-        }
-        let settings = load(&self.config)?;
-        let ledger = SqliteLedger::open_read_only(&settings.ledger.path)?;
-        Ok(Opened {
+        };
+        let ledger = if is_url(place) {
+            let server = parse_url(place, Path::new(""));
+            let server = server.map_err(|wrong| Failure::Config(wrong.into()))?;
+            LedgerSettings::Server(Box::new(server))
+        } else {
+            LedgerSettings::File(PathBuf::from(place))
+        };
+        Ok(Place {
             ledger,
-            tokens: Tokens::of(&settings),
+            ca_file: None,
+            tokens: Tokens::default(),
         })
     }
+
+    fn open(&self) -> Result<Opened, Failure> {
+        let place = self.place()?;
+        Ok(Opened {
+            ledger: LedgerReader::open(&place.ledger, place.ca_file.as_deref())?,
+            tokens: place.tokens,
+        })
+    }
+}
+
+/// What a [`Source`] names.
+struct Place {
+    ledger: LedgerSettings,
+    ca_file: Option<PathBuf>,
+    tokens: Tokens,
 }
 
 fn load(path: &Path) -> Result<Settings, Failure> {

@@ -66,7 +66,12 @@ pub fn run(args: Args) -> ExitCode {
 /// Human on a terminal, JSON otherwise; `RUST_LOG` filters in place of `default`.
 pub(super) fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log line that cannot be written (to a file on a full disk) is lost. Reporting that on the
+    // same stream would panic, in the middle of a payment.
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = if std::io::stderr().is_terminal() {
         log.try_init()
     } else {

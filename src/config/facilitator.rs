@@ -15,7 +15,7 @@ const URL_HELP: &str = "write the base URL, as \"https://x402.org/facilitator\";
 pub(super) fn facilitator(
     reader: &Reader<'_>,
     name: &Arc<str>,
-    ledger: &Path,
+    state_folder: &Path,
 ) -> Option<FacilitatorSettings> {
     let url = reader.required("url", URL_HELP).and_then(|(text, at)| {
         let read = |text: &str| values::url(text).map(|_| text.trim_end_matches('/').to_owned());
@@ -28,10 +28,9 @@ pub(super) fn facilitator(
         settle: with("settle_headers"),
         supported: with("supported_headers"),
     };
-    let supported_cache = reader.path("supported_cache").unwrap_or_else(|| {
-        let folder = ledger.parent().unwrap_or(Path::new(""));
-        folder.join(format!("supported-{name}.json"))
-    });
+    let supported_cache = reader
+        .path("supported_cache")
+        .unwrap_or_else(|| state_folder.join(format!("supported-{name}.json")));
     let settings = FacilitatorSettings {
         name: Arc::clone(name),
         url: url.unwrap_or_default(),

@@ -26,11 +26,12 @@ pub(super) const TOP: Section = Section {
         "accept",
         "upstream",
         "rule",
+        "network",
     ],
 };
 
 /// What an included file may hold.
-pub(super) const INCLUDED: [&str; 4] = ["facilitator", "accept", "upstream", "rule"];
+pub(super) const INCLUDED: [&str; 5] = ["facilitator", "accept", "upstream", "rule", "network"];
 
 pub(super) const SERVER: Section = Section {
     header: "[server]",
@@ -80,7 +81,7 @@ pub(super) const LIMITS: Section = Section {
 
 pub(super) const LEDGER: Section = Section {
     header: "[ledger]",
-    keys: &["path"],
+    keys: &["path", "url", "lease_s", "connections_max"],
 };
 
 pub(super) const CORS: Section = Section {
@@ -187,8 +188,13 @@ pub(super) const RATE_LIMIT: Section = Section {
     keys: &["requests", "per_s", "by"],
 };
 
+pub(super) const NETWORK: Section = Section {
+    header: "[network.NAME]",
+    keys: &["rpc_url", "rpc_timeout_ms", "confirmations"],
+};
+
 /// All sections, in the order of `conf/full.toml`.
-pub static SECTIONS: [Section; 11] = [
+pub static SECTIONS: [Section; 12] = [
     TOP,
     SERVER,
     LISTEN,
@@ -200,6 +206,7 @@ pub static SECTIONS: [Section; 11] = [
     UPSTREAM,
     HEALTH,
     RULE,
+    NETWORK,
 ];
 
 /// How to mend an unknown key: the key that was meant, the section it belongs in, or all keys.

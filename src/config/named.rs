@@ -25,12 +25,30 @@ pub(super) fn is_name(text: &str) -> bool {
 /// How to mend a name.
 pub(super) const NAME_HELP: &str = "use 1 to 64 lower-case letters, digits, `-` and `_`";
 
-/// Reads all tables `[kind.NAME]` with `build`.
+/// Reads all tables `[kind.NAME]` with `build`; names are plain ([`is_name`]).
 pub(super) fn read<T>(
     files: &Files,
     tables: &[Table],
     kind: &str,
     section: Section,
+    build: impl FnMut(&Reader<'_>, &Arc<str>) -> Option<T>,
+) -> Catalogue<T> {
+    let plain = |name: &str, at| {
+        if !is_name(name) {
+            let wrong = Diagnostic::error("bad-name", format!("{name:?} is not a name"));
+            files.complain(at, wrong.help(NAME_HELP));
+        }
+    };
+    read_named(files, tables, kind, section, plain, build)
+}
+
+/// [`read`] for names that `judge` complains about itself.
+pub(super) fn read_named<T>(
+    files: &Files,
+    tables: &[Table],
+    kind: &str,
+    section: Section,
+    judge: impl Fn(&str, Span),
     mut build: impl FnMut(&Reader<'_>, &Arc<str>) -> Option<T>,
 ) -> Catalogue<T> {
     let mut all = Catalogue {
@@ -60,10 +78,7 @@ pub(super) fn read<T>(
                 continue;
             }
             first.insert(&entry.key, entry.at);
-            if !is_name(&entry.key) {
-                let wrong = Diagnostic::error("bad-name", format!("{:?} is not a name", entry.key));
-                files.complain(entry.at, wrong.help(NAME_HELP));
-            }
+            judge(&entry.key, entry.at);
             let name: Arc<str> = entry.key.as_str().into();
             let reader = Reader::new(files, table, section, format!("[{kind}.{name}]"));
             if let Some(value) = build(&reader, &name) {

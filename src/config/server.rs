@@ -1,8 +1,8 @@
-//! `[server]`, `[[listen]]`, `[limits]`, `[ledger]`, `[cors]`: what is there once.
+//! `[server]`, `[[listen]]`, `[limits]`, `[cors]`: what is there once.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,13 @@ use super::document::{Span, Table, Value};
 use super::keys::{self, Section};
 use super::reader::Reader;
 use super::secrets::Surroundings;
-use super::settings::{
-    CorsSettings, IpRange, LedgerSettings, Limits, ListenSettings, ServerSettings, TlsFiles,
-};
+use super::settings::{CorsSettings, IpRange, Limits, ListenSettings, ServerSettings, TlsFiles};
 use super::values;
 
 const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
 
 /// Calls `read` with the table `key`, which may be missing.
-fn section<T>(
+pub(super) fn section<T>(
     top: &Reader<'_>,
     key: &str,
     section: Section,
@@ -262,13 +260,6 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
             idle_timeout: reader.timeout("idle_timeout_ms", 60_000),
             body_timeout: reader.timeout("body_timeout_ms", 30_000),
         }
-    })
-}
-
-pub(super) fn ledger(top: &Reader<'_>) -> LedgerSettings {
-    let beside: PathBuf = top.files.folder(top.table.at).join("farewall.db");
-    section(top, "ledger", keys::LEDGER, |reader| LedgerSettings {
-        path: reader.path("path").unwrap_or(beside),
     })
 }
 

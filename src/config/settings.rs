@@ -39,6 +39,8 @@ pub struct Settings {
     pub unmatched: Unmatched,
     /// `[cors]`.
     pub cors: CorsSettings,
+    /// `[network.NAME]`, by network: the chains that may be asked what became of a payment.
+    pub networks: BTreeMap<Network, NetworkSettings>,
 }
 
 /// `[server]`: what is true of the whole wall.
@@ -161,11 +163,49 @@ pub struct Limits {
     pub body_timeout: Duration,
 }
 
-/// `[ledger]`.
+/// `[ledger]`: where payments are remembered.
 #[derive(Clone, Debug)]
-pub struct LedgerSettings {
-    /// `path`: the SQLite file; default `farewall.db` beside the configuration file.
-    pub path: PathBuf,
+pub enum LedgerSettings {
+    /// `path`: an SQLite file of this wall alone; default `farewall.db` beside the configuration file.
+    File(PathBuf),
+    /// `url`: a PostgreSQL server that several walls share.
+    Server(Box<LedgerServer>),
+}
+
+/// A PostgreSQL server that keeps the ledger.
+#[derive(Clone)]
+pub struct LedgerServer {
+    /// From `url`: where, as whom, and with which (secret) password; TLS is decided by `tls`.
+    pub connection: tokio_postgres::Config,
+    /// Host, port and database, for messages: nothing secret.
+    pub place: Arc<str>,
+    /// From `sslmode` in `url`.
+    pub tls: LedgerTls,
+    /// `lease_s`: how long a wall that is not heard of keeps its claims; default 15.
+    pub lease: Duration,
+    /// `connections_max`: connections of this wall, beside the one for its lease; default 8.
+    pub connections_max: usize,
+}
+
+/// How the connection to a ledger server is protected.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LedgerTls {
+    /// Not at all: the server is on this machine, or the operator says so.
+    Off,
+    /// TLS with a verified certificate and host name.
+    Verified {
+        /// `sslrootcert`: PEM bundle of the authorities; default: `ca_file`, else the system's.
+        ca_file: Option<PathBuf>,
+    },
+}
+
+impl std::fmt::Debug for LedgerServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The connection holds a password.
+        f.debug_struct("LedgerServer")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[facilitator.NAME]`.
@@ -443,4 +483,26 @@ pub struct CorsSettings {
     pub allow_headers: Vec<String>,
     /// `max_age_s`: default 600.
     pub max_age: Duration,
+}
+
+/// `[network.NAME]`: where a chain is asked what became of a payment.
+#[derive(Clone)]
+pub struct NetworkSettings {
+    /// The network, always of the EVM family.
+    pub network: Network,
+    /// `rpc_url`: JSON-RPC over HTTP. A secret: providers put their keys into it.
+    pub rpc_url: String,
+    /// `rpc_timeout_ms`: for one call; default 10000.
+    pub rpc_timeout: Duration,
+    /// `confirmations`: blocks on top of the one that is believed; default 2.
+    pub confirmations: u64,
+}
+
+impl std::fmt::Debug for NetworkSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL is a secret.
+        f.debug_struct("NetworkSettings")
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
 }

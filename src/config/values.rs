@@ -53,6 +53,16 @@ pub(super) struct Url {
     pub(super) path: String,
 }
 
+/// Reads the URL of a JSON-RPC endpoint: a query is allowed, because providers put keys there.
+/// The error does not show the text for the same reason.
+pub(super) fn rpc_url(text: &str) -> Result<String, &'static str> {
+    let base = text.split('?').next().unwrap_or_default();
+    match url(base) {
+        Ok(_) if text.len() <= 2048 && !text.contains('#') => Ok(text.to_owned()),
+        Ok(_) | Err(_) => Err("this is not an http:// or https:// URL with a host"),
+    }
+}
+
 /// Reads a URL without user name, query and fragment.
 pub(super) fn url(text: &str) -> Result<Url, ValueError> {
     let wrong = || ValueError::NotUrl(text.to_owned());

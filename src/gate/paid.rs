@@ -7,7 +7,7 @@ use crate::gate::in_flight::Slot;
 use crate::gate::settler::{Order, Settler};
 use crate::gate::{PaymentRefusal, Refusal, UpstreamFailure};
 use crate::kept::KeptResponse;
-use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record};
+use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record, SharedResponse};
 use crate::proof::{Proof, VerifiedProof};
 use crate::route::PricedRoute;
 use crate::route::price::{Offer, Quote};
@@ -42,6 +42,8 @@ pub struct Paid {
     good_response: bool,
     order: Order,
     slot: Option<Slot>,
+    /// The response, for other walls.
+    shared: Option<SharedResponse>,
 }
 
 #[derive(Debug)]
@@ -157,6 +159,7 @@ impl Paid {
             good_response: false,
             order,
             slot: Some(slot),
+            shared: None,
         }
     }
 
@@ -242,7 +245,10 @@ impl Paid {
                 self.slot.iter().for_each(Slot::mark_sold);
                 Ok(())
             }
-            Err(refusal @ PaymentRefusal::OutcomeUnknown) => Err(refusal),
+            // A write that failed may have been carried out: the stage is as unknown as the outcome.
+            Err(refusal @ (PaymentRefusal::OutcomeUnknown | PaymentRefusal::Ledger(_))) => {
+                Err(refusal)
+            }
             Err(refusal) => {
                 self.stage = Stage::Closed;
                 Err(refusal)
@@ -303,12 +309,14 @@ impl Paid {
         }
     }
 
-    pub(super) fn close(mut self: Box<Self>, complete: bool) {
+    /// What is not closed here is closed when it is dropped.
+    pub(super) fn close(mut self: Box<Self>, complete: bool, shared: Option<SharedResponse>) {
+        self.shared = shared;
         if let Stage::Settled { claim, .. } = self.stage
             && complete
         {
-            let slot = self.slot.take();
-            let delivered = self.settler.record_delivered(claim);
+            let (shared, slot) = (self.shared.take(), self.slot.take());
+            let delivered = self.settler.share_and_record_delivered(claim, shared);
             self.stage = Stage::Closed;
             // A copy that waits must not find the payment owed when it is delivered.
             self.settler.follow_up(async move {
@@ -321,14 +329,20 @@ impl Paid {
 
 impl Drop for Paid {
     fn drop(&mut self) {
-        if let Stage::Claimed(claim) = &self.stage {
-            let slot = self.slot.take();
-            let released = self.settler.record_released(claim.id(), "not_delivered");
-            // The payment stays reserved until it is on record that it is free.
-            self.settler.follow_up(async move {
-                released.await;
-                drop(slot);
-            });
+        match &self.stage {
+            Stage::Claimed(claim) => {
+                let slot = self.slot.take();
+                let released = self.settler.record_released(claim.id(), "not_delivered");
+                // The payment stays reserved until it is on record that it is free.
+                self.settler.follow_up(async move {
+                    released.await;
+                    drop(slot);
+                });
+            }
+            Stage::Settled { .. } | Stage::Unknown => {
+                self.settler.let_go(self.order.claim, self.shared.take());
+            }
+            Stage::Closed => {}
         }
     }
 }

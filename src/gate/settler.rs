@@ -4,7 +4,7 @@
 //! Several facilitators never settle one payment: the next is asked only when the request certainly
 //! did not reach the one before. Whatever else went wrong is unknown, and the reconciler's business.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use crate::chain::Payer;
 use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
-use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move};
+use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics;
 use crate::money::AtomicAmount;
 use crate::settlement::State;
@@ -45,7 +46,8 @@ pub struct Settler {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    active: Mutex<HashSet<ClaimId>>,
+    /// Whether the request that each is for has ended meanwhile.
+    active: Mutex<HashMap<ClaimId, bool>>,
     tasks: AtomicUsize,
 }
 
@@ -57,7 +59,10 @@ struct Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.settler.active.lock().remove(&self.claim);
+        let left = self.settler.active.lock().remove(&self.claim);
+        if left == Some(true) {
+            self.settler.ledger.let_go(self.claim);
+        }
     }
 }
 
@@ -110,7 +115,7 @@ impl Settler {
     /// Whether a task of this process works on the claim: the reconciler leaves those alone.
     #[must_use]
     pub fn is_active(&self, claim: ClaimId) -> bool {
-        self.active.lock().contains(&claim)
+        self.active.lock().contains_key(&claim)
     }
 
     /// A facilitator by name.
@@ -128,7 +133,7 @@ impl Settler {
     pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
         let this = Arc::clone(self);
         let claim = order.claim;
-        self.active.lock().insert(claim);
+        self.active.lock().insert(claim, false);
         let active = Active {
             settler: Arc::clone(self),
             claim,
@@ -149,9 +154,11 @@ impl Settler {
     async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
         let candidates = self.candidates(order);
         if candidates.is_empty() {
+            drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
         }
         for (nth, (name, facilitator)) in candidates.into_iter().enumerate() {
+            reach(Step::BeforeSettling);
             let to = Move::Settling {
                 facilitator: Arc::clone(&name),
             };
@@ -159,15 +166,16 @@ impl Settler {
             match asked {
                 Ok(()) => {}
                 Err(error) if nth == 0 => {
-                    // Nothing was asked: the payment must not stay taken until the next start.
-                    let reason = "ledger_failed".into();
-                    drop(self.record(order.claim, Move::Released { reason }));
+                    // Nobody was asked: the payment must not stay taken until the next start.
+                    drop(self.record_released(order.claim, "ledger_failed"));
                     return Err(error.into());
                 }
                 // The one on record was not reached, but it is the one that will be asked again.
                 Err(error) => return Err(still_settling(order.claim, &error)),
             }
+            reach(Step::Settling);
             let answer = facilitator.settle(&order.request).await;
+            reach(Step::Answered);
             metrics::settlement(&name, answer.word());
             match answer {
                 SettleAnswer::Settled(receipt) => return self.record_settled(order, receipt).await,
@@ -269,6 +277,45 @@ impl Settler {
         async move { drop(task.await) }
     }
 
+    /// The request for this claim has ended without a delivery: once nothing here works on it any
+    /// more, other walls may. They get the response first, when there is one.
+    pub(super) fn let_go(self: &Arc<Self>, claim: ClaimId, shared: Option<SharedResponse>) {
+        if !self.ledger.is_shared() {
+            return;
+        }
+        let this = Arc::clone(self);
+        self.follow_up(async move {
+            this.share(shared).await;
+            if let Some(left) = this.active.lock().get_mut(&claim) {
+                *left = true;
+                return;
+            }
+            this.ledger.let_go(claim);
+        });
+    }
+
+    /// Gives the response to the other walls, then writes down that it was delivered; the future
+    /// resolves when that is on record.
+    pub(super) fn share_and_record_delivered(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        shared: Option<SharedResponse>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let this = Arc::clone(self);
+        async move {
+            this.share(shared).await;
+            drop(this.record(claim, Move::Delivered).await);
+        }
+    }
+
+    async fn share(&self, shared: Option<SharedResponse>) {
+        if let Some(shared) = shared
+            && let Err(error) = self.ledger.share_response(shared).await
+        {
+            tracing::warn!(%error, "other walls do not get a response that is kept here");
+        }
+    }
+
     /// Writes down that a complete response was written, in a task of its own; the future resolves
     /// when that is on record.
     pub fn record_delivered(
@@ -303,6 +350,7 @@ impl Settler {
 
     /// Writes a move down, again and again for about 25 seconds while the store itself fails.
     async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        reach_before(to.state());
         let mut pause = RECORD_PAUSE_MIN;
         loop {
             let Err(error) = self
@@ -310,6 +358,7 @@ impl Settler {
                 .advance(claim, to.clone(), self.clock.now())
                 .await
             else {
+                reach_after(to.state());
                 return Ok(());
             };
             let hopeless = matches!(
@@ -348,6 +397,41 @@ impl Settler {
 fn still_settling(claim: ClaimId, error: &LedgerError) -> PaymentRefusal {
     tracing::error!(claim = claim.0, %error, "the ledger did not take what became of a settlement");
     PaymentRefusal::OutcomeUnknown
+}
+
+/// Keeps the process from ending: see [`Settler::busy`].
+pub(crate) struct Busy(Arc<Settler>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Settler {
+    /// Counts as a [task](Settler::tasks) while it is held, for settlements that are repeated: an
+    /// answer that is under way should be written down before the process ends.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+}
+
+fn reach_before(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::BeforeDelivered),
+        State::Released => reach(Step::BeforeReleased),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+    }
+}
+
+fn reach_after(written: State) {
+    match written {
+        State::Settled => reach(Step::Settled),
+        State::Delivered => reach(Step::Delivered),
+        State::Released => reach(Step::Released),
+        State::Claimed | State::Settling | State::Refused | State::Expired => {}
+    }
 }
 
 /// The record of a settlement.

@@ -32,7 +32,7 @@ use self::writer::{Op, Writer};
 use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
 use crate::ledger::{
-    ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Record, Total,
+    ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Note, Record, Total,
 };
 
 /// Writes that may wait for the disk. More are refused: work for strangers is bounded.
@@ -126,8 +126,8 @@ impl SqliteLedger {
     /// Deletes finished claims (delivered, released, refused, expired) that last moved before
     /// `before`, and whose authorization could not be settled any more by then. Returns how many.
     ///
-    /// `before` must lie further back than the longest retry window. Open and owed claims stay,
-    /// however old they are.
+    /// `before` must lie further back than the longest retry window. Open and owed claims, and those
+    /// with notes, stay, however old they are.
     ///
     /// # Errors
     ///
@@ -200,6 +200,16 @@ impl SqliteLedger {
     ) -> Result<Vec<Record>, LedgerError> {
         self.readers
             .with(|connection| rows::between(connection, &self.readers.place, first, last, limit))
+    }
+
+    /// [`Ledger::notes`], blocking.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::notes`].
+    pub fn notes_blocking(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError> {
+        self.readers
+            .with(|connection| rows::notes(connection, &self.readers.place, id))
     }
 
     async fn write<T>(
@@ -334,6 +344,14 @@ impl Ledger for SqliteLedger {
     async fn totals(&self, filter: Filter) -> Result<Vec<Total>, LedgerError> {
         self.read(move |connection, place| rows::totals(connection, place, &filter))
             .await
+    }
+
+    async fn mark(&self, note: Note) -> Result<(), LedgerError> {
+        self.write(|to| Op::Mark { note, to }).await
+    }
+
+    async fn notes(&self, id: ClaimId) -> Result<Vec<Note>, LedgerError> {
+        self.notes_blocking(id)
     }
 
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {

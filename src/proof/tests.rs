@@ -337,13 +337,27 @@ fn two_encodings_of_one_authorization_are_one_payment() {
     let one = vector["paymentPayload"].clone();
     let mut other = one.clone();
     let authorization = &mut other["payload"]["authorization"];
-    for member in ["from", "nonce"] {
-        let digits = authorization[member].as_str().unwrap()[2..].to_uppercase();
-        authorization[member] = json!(format!("0x{digits}"));
-    }
+    let digits = authorization["nonce"].as_str().unwrap()[2..].to_uppercase();
+    authorization["nonce"] = json!(format!("0x{digits}"));
+    authorization["from"] = json!(authorization["from"].as_str().unwrap().to_lowercase());
     authorization["value"] = json!("0010000");
     other["resource"] = json!(null);
     assert_eq!(key(&one), key(&other));
+}
+
+/// `extra` of the EIP-3009 offer is a part of that of the Permit2 offer for the same token.
+#[test]
+fn of_two_offers_that_match_the_one_is_meant_whose_kind_was_signed() {
+    let eip3009 = &group("valid", 12)[1];
+    let permit2 = &group("permit2", 12)[0];
+    let both = [&eip3009["requirements"], &permit2["requirements"]];
+    for (vector, is_permit2) in [(eip3009, false), (permit2, true)] {
+        let value = text(vector, "paymentSignatureHeader").as_bytes();
+        let checked = judged(&v2(value), &both).unwrap();
+        let offer = checked.proof().offer();
+        assert_eq!(offer.requirements_json, vector["requirements"]);
+        assert_eq!(matches!(offer.method, Method::Permit2(_)), is_permit2);
+    }
 }
 
 fn opaque_requirements(network: &str) -> Value {
@@ -431,6 +445,34 @@ fn presented(
 ) -> Result<CheckedProof, ProofError> {
     let payment = json!({"x402Version": 2, "payload": payload, "accepted": requirements});
     judged(&v2(header::encode(&payment).as_bytes()), &[requirements])
+}
+
+#[test]
+fn a_proof_that_is_only_expired_is_told_from_all_others() {
+    let key = SecretKey::from_byte_array([7; 32]).unwrap();
+    let requirements = group("valid", 12)[1]["requirements"].clone();
+    let good = signed_by(&key, &requirements, [1; 32]);
+    let mut forged = good.clone();
+    forged["authorization"]["nonce"] = json!(hex::encode_prefixed([2; 32]));
+    let judge = |payload: &Map<String, Value>, now: UnixSeconds| {
+        let payment = json!({"x402Version": 2, "payload": payload, "accepted": requirements});
+        let header = header::encode(&payment);
+        let quote = quote(&[&requirements]);
+        let proof = parse(&v2(header.as_bytes()), &quote, 16_384, now).unwrap();
+        check::identify(proof).map(|proof| proof.in_time(now))
+    };
+    let (last, late) = (NOW.plus(294), NOW.plus(295));
+    assert!(matches!(judge(&good, last), Ok(Ok(()))));
+    assert!(matches!(
+        judge(&good, late),
+        Ok(Err(ProofError::Expired(Transfer::Eip3009)))
+    ));
+    for now in [last, late] {
+        assert!(matches!(
+            judge(&forged, now),
+            Err(ProofError::Signature { .. })
+        ));
+    }
 }
 
 proptest! {

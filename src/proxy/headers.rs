@@ -12,19 +12,24 @@ use crate::config::settings::IpRange;
 use crate::gate::Paid;
 
 /// Headers that ask an origin to take the request for another one. Never forwarded.
-const OVERRIDES: [&str; 8] = [
+const OVERRIDES: [&str; 13] = [
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
     "x-original-url",
     "x-original-uri",
     "x-original-method",
+    "x-original-path",
     "x-rewrite-url",
+    "x-rewrite-uri",
+    "x-replaced-path",
+    "x-envoy-original-path",
+    "x-script-name",
     "x-forwarded-method",
 ];
 
 /// Forwarding headers that only a trusted proxy may set.
-const FORWARDING: [&str; 9] = [
+const FORWARDING: [&str; 12] = [
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -32,6 +37,9 @@ const FORWARDING: [&str; 9] = [
     "x-forwarded-port",
     "x-forwarded-prefix",
     "x-forwarded-uri",
+    "x-forwarded-url",
+    "x-forwarded-path",
+    "x-forwarded-context",
     "x-forwarded-server",
     "x-real-ip",
 ];

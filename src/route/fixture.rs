@@ -56,9 +56,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             idle_timeout: ms(1),
             body_timeout: ms(1),
         },
-        ledger: LedgerSettings {
-            path: PathBuf::new(),
-        },
+        ledger: LedgerSettings::File(PathBuf::new()),
         facilitators: BTreeMap::new(),
         accepts: [accept("usdc")]
             .into_iter()
@@ -72,6 +70,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             allow_headers: Vec::new(),
             max_age: ms(1),
         },
+        networks: BTreeMap::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::target::fold::folded;
 use crate::target::{CanonicalHost, CanonicalTarget, Scheme, decoded};
 
 /// At most so many `{name}` in one path; the router takes 25.
@@ -299,8 +300,8 @@ impl fmt::Display for Segment {
     }
 }
 
-/// A canonical path as an origin might read it that ignores case, decodes escapes, drops trailing
-/// slashes, and trims spaces and dots from the ends of segments.
+/// A canonical path as an origin might read it that ignores case, decodes escapes, normalises
+/// characters, drops trailing slashes, and trims spaces and dots from the ends of segments.
 #[must_use]
 pub fn loose(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
@@ -315,6 +316,24 @@ pub fn loose(path: &str) -> String {
         out.push('/');
     }
     out
+}
+
+/// The same for an origin that decodes first and then looks for a query, a fragment or parameters,
+/// which `%3F`, `%23` and wide forms then begin; `None` where there are none.
+#[must_use]
+pub fn loose_cut(path: &str) -> Option<String> {
+    if !path.contains('%') {
+        return None;
+    }
+    let text = decoded(path);
+    let text = folded(&text);
+    if !text.contains(['?', '#', ';']) {
+        return None;
+    }
+    let cut = text.split(['?', '#']).next().unwrap_or_default();
+    let segments = cut.split('/');
+    let bare = segments.map(|segment| segment.split(';').next().unwrap_or_default());
+    Some(loose(&bare.collect::<Vec<_>>().join("/")))
 }
 
 /// Whether [`loose`] gives the path back.
@@ -334,6 +353,7 @@ fn is_loose_text(segment: &str) -> bool {
 /// Upper case first: `ſ` has no other lower case, but is equal to `s` for who compares upper case.
 fn loose_segment(segment: &str) -> String {
     let text = decoded(segment);
+    let text = folded(&text);
     let text = text.trim_end_matches(|c: char| c == '.' || c.is_whitespace());
     let text = text.trim_start_matches(char::is_whitespace);
     if text.is_ascii() {

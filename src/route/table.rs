@@ -10,7 +10,9 @@ use crate::facilitator::supported::SupportedBook;
 use crate::route::hosts::{Hosts, HostsBuilder};
 use crate::route::offers::{MissingOffer, OfferMaker};
 use crate::route::paths::Leaf;
-use crate::route::pattern::{HostPattern, Methods, PathPattern, Standing, is_loose, loose};
+use crate::route::pattern::{
+    HostPattern, Methods, PathPattern, Standing, is_loose, loose, loose_cut,
+};
 use crate::route::price::{Offer, PriceRule};
 use crate::route::{
     Access, Ambiguity, FreeRoute, PricedRoute, RequestLine, RouteError, RouteFault, UNMATCHED,
@@ -213,11 +215,14 @@ impl RouteTable {
         if as_spelled && !self.look_twice && elsewhere.is_none() {
             return None;
         }
-        let path = loose(request.path);
+        let paths = [Some(loose(request.path)), loose_cut(request.path)];
         let method = request.method.to_ascii_uppercase();
-        let here = self.loose.at(request.host, &method, &path);
-        let there = elsewhere.and_then(|hosts| hosts.at("", &method, &path));
-        let guarded = here.into_iter().chain(there).find_map(|leaf| {
+        let found = paths.iter().flatten().flat_map(|path| {
+            let here = self.loose.at(request.host, &method, path);
+            let there = elsewhere.and_then(|hosts| hosts.at("", &method, path));
+            here.into_iter().chain(there)
+        });
+        let guarded = found.into_iter().find_map(|leaf| {
             let rule = self.rules.get(leaf.rule)?;
             let undercut = match granted {
                 Some((granted, as_spelled)) => {

@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("base64", &["x402::header", "facilitator::http"]),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
+    ("fail", &["failpoint"]),
     (
         "futures-util",
         &["facilitator::supported", "sandbox", "demo"],
@@ -38,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http", &["config", "proxy"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
+    ("icu_normalizer", &["target::fold"]),
     (
         "moka",
         &["proof::cache", "kept", "throttle", "gate::abandoned"],
@@ -64,6 +66,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["facilitator::http", "buyer", "cli::pay", "cli::demo"],
     ),
     ("rusqlite", &["ledger::sqlite"]),
+    ("rustix", &["failpoint"]),
     ("rustls-native-certs", &["app"]),
     (
         "secp256k1",

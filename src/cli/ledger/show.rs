@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::export::{Csv, hex, object};
 use super::table::printable;
-use super::{Failure, Format, Sink, Source, Tokens};
+use super::{Failure, Format, Sink, Source, Tokens, when};
 use crate::chain::PaymentKey;
-use crate::ledger::sqlite::SqliteLedger;
-use crate::ledger::{ClaimId, Record};
+use crate::ledger::reader::LedgerReader;
+use crate::ledger::{ClaimId, Note, Record};
 
 /// Digits of a payment key that are enough to look for it.
 const PREFIX_DIGITS_MIN: usize = 8;
@@ -34,13 +34,15 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     let source = args.source.open()?;
     let records = look_up(&source.ledger, &args.which)?;
-    let objects = records
-        .iter()
-        .map(|record| details(record, &source.tokens, args));
+    let mut objects = Vec::with_capacity(records.len());
+    for record in &records {
+        let notes = source.ledger.notes(record.id)?;
+        objects.push(details(record, &notes, &source.tokens, args));
+    }
     match args.format {
-        Format::Table => write_lines(objects, out)?,
+        Format::Table => write_lines(objects.into_iter(), out)?,
         Format::Json => {
-            let array = Value::Array(objects.map(Value::Object).collect());
+            let array = Value::Array(objects.into_iter().map(Value::Object).collect());
             writeln!(out, "{array:#}")?;
         }
         Format::Csv => {
@@ -73,12 +75,19 @@ fn write_lines(
     Ok(())
 }
 
-fn details(record: &Record, tokens: &Tokens, args: &Args) -> Map<String, Value> {
+fn details(record: &Record, notes: &[Note], tokens: &Tokens, args: &Args) -> Map<String, Value> {
     let mut object = object(record, tokens);
     object.insert(
         "fingerprint".to_owned(),
         hex(&record.claim.fingerprint.0).into(),
     );
+    if !notes.is_empty() {
+        let note = |note: &Note| {
+            let (kind, text) = (note.kind.as_str(), note.text.as_str());
+            json!({ "at": when::text(note.at), "kind": kind, "text": text })
+        };
+        object.insert("notes".to_owned(), notes.iter().map(note).collect());
+    }
     if args.settle_request {
         let text = &*record.claim.settle_request;
         let request = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
@@ -94,7 +103,7 @@ fn indented(value: &Value) -> String {
 }
 
 /// A number is a claim first; as the beginning of a payment key it counts when no claim has it.
-fn look_up(ledger: &SqliteLedger, which: &str) -> Result<Vec<Record>, Failure> {
+fn look_up(ledger: &LedgerReader, which: &str) -> Result<Vec<Record>, Failure> {
     let id = which.parse().ok().map(ClaimId).filter(|id| id.0 > 0);
     if let Some(id) = id
         && let Some(record) = ledger.get(id)?

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 
 use super::Tokens;
 use super::when;
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::reader::LedgerReader;
 use crate::ledger::{Filter, LedgerError, Record, Total};
 
 /// The records of one table; widths are known only when all are there.
-pub(super) fn collect(ledger: &SqliteLedger, filter: &Filter) -> Result<Vec<Record>, LedgerError> {
+pub(super) fn collect(ledger: &LedgerReader, filter: &Filter) -> Result<Vec<Record>, LedgerError> {
     let mut records = Vec::new();
     ledger.each(filter, &mut |record| {
         records.push(record);
@@ -66,7 +66,7 @@ pub(super) fn write_totals(
 }
 
 /// Two spaces between columns, each as wide as its widest cell.
-fn align<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn align<const N: usize>(rows: &[[String; N]], out: &mut dyn Write) -> io::Result<()> {
     let mut widths = [0_usize; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -6,12 +6,13 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::chain::{PayTo, Payer, PaymentKey};
+use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{ClaimAnswer, ClaimId, Fingerprint, Ledger, Move, NewClaim};
 
 const NOW: UnixSeconds = UnixSeconds(1_793_491_200);
 const PAYER: &str = "0x857b06519E91e3A54538791bDbb0E22373e36b66";
 
-fn new_claim(n: u8) -> NewClaim {
+pub(super) fn new_claim(n: u8) -> NewClaim {
     let mut payment = [0x12; 32];
     payment[3] = n;
     NewClaim {
@@ -143,6 +144,72 @@ fn owed_is_what_was_paid_and_not_delivered_then_what_is_unknown() {
         unknown.contains("\n2   ") && !unknown.contains("\n3   "),
         "{table}"
     );
+}
+
+#[test]
+fn unknown_is_what_the_wall_keeps_asking_about_and_what_ran_out() {
+    assert_eq!(ids(&["unknown"]), [2]);
+    let table = output(&["unknown"]).unwrap();
+    let (unknown, expired) = table.split_once("Expired:").unwrap();
+    assert!(unknown.contains("\n2   "), "{table}");
+    assert!(expired.contains("No claims."), "{table}");
+}
+
+/// Runs several commands on one copy of [`filled`]; what the last prints.
+fn outputs(commands: &[&[&str]]) -> Result<String, Failure> {
+    let (_directory, path) = filled();
+    let mut out = Vec::new();
+    for command in commands {
+        let args = parse(&[command, &["--ledger", path.to_str().unwrap()][..]].concat()).unwrap();
+        out.clear();
+        answer(args.command, NOW, &mut out)?;
+    }
+    Ok(String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn a_marked_debt_is_not_owed_any_more_and_shows_its_note() {
+    let mark: &[&str] = &["mark", "3", "--refunded", "--note", "in 0xabc"];
+    assert_eq!(outputs(&[mark]).unwrap(), "Claim 3 is marked refunded.\n");
+    let owed = outputs(&[mark, &["owed", "--format", "csv"]]).unwrap();
+    assert!(
+        !owed.contains("\r\n3,") && owed.contains("\r\n2,"),
+        "{owed}"
+    );
+    let all = outputs(&[mark, &["owed", "--all", "--format", "csv"]]).unwrap();
+    assert!(all.contains("\r\n3,settled,"), "{all}");
+    let again: &[&str] = &["mark", "3", "--forgiven", "--note", "twice"];
+    let show = outputs(&[mark, again, &["show", "3", "--format", "json"]]).unwrap();
+    let show: Value = serde_json::from_str(&show).unwrap();
+    let at = "2026-11-01T00:00:00Z";
+    assert_eq!(
+        show[0]["notes"],
+        json!([
+            { "at": at, "kind": "refunded", "text": "in 0xabc" },
+            { "at": at, "kind": "forgiven", "text": "twice" },
+        ])
+    );
+    assert_eq!(show[0]["state"], "settled");
+}
+
+#[test]
+fn what_is_no_debt_cannot_be_marked() {
+    for id in ["1", "2", "4", "99"] {
+        let failure = outputs(&[&["mark", id, "--forgiven", "--note", "x"]]).unwrap_err();
+        let code = format!("{:?}", failure.exit_code());
+        assert_eq!(code, format!("{:?}", ExitCode::from(1)), "{failure}");
+    }
+    let missing = [
+        "mark",
+        "1",
+        "--forgiven",
+        "--note",
+        "x",
+        "--ledger",
+        "/none/f.db",
+    ];
+    let failure = answer(parse(&missing).unwrap().command, NOW, &mut Vec::new()).unwrap_err();
+    assert!(failure.to_string().contains("no such file"), "{failure}");
 }
 
 #[test]
@@ -300,6 +367,11 @@ fn a_wrong_command_line_is_refused_before_anything_is_opened() {
         &["list", "--since", "yesterday"],
         &["list", "--ledger", "a", "--config", "b"],
         &["show"],
+        &["mark", "1", "--note", "x"],
+        &["mark", "1", "--refunded"],
+        &["mark", "1", "--refunded", "--note", " "],
+        &["mark", "1", "--refunded", "--forgiven", "--note", "x"],
+        &["reconcile", "--ledger", "a"],
         &[],
     ] {
         assert!(parse(args).is_err(), "{args:?}");

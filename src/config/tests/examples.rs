@@ -12,7 +12,9 @@ fn what_is_not_written_has_its_documented_default() {
     assert_eq!(settings.server.admin.unwrap().to_string(), "127.0.0.1:8086");
     assert_eq!(settings.server.shutdown_grace, Duration::from_secs(30));
     assert_eq!(settings.unmatched, Unmatched::Deny);
-    assert_eq!(settings.ledger.path.to_str(), Some("farewall.db"));
+    assert!(
+        matches!(&settings.ledger, LedgerSettings::File(path) if path.to_str() == Some("farewall.db"))
+    );
     assert_eq!(settings.cors.allow_origins, ["*"]);
     assert_eq!(settings.limits.request_body_bytes_max, 10 << 20);
     assert_eq!(settings.limits.kept_response_bytes_max, 256 << 10);
@@ -129,6 +131,11 @@ fn the_full_example_shows_the_defaults() {
     assert_eq!(
         (x402.calls_max, x402.answer_bytes_max),
         (f.calls_max, f.answer_bytes_max)
+    );
+    let network = full.networks.values().next().unwrap();
+    assert_eq!(
+        (network.rpc_timeout, network.confirmations),
+        (Duration::from_secs(10), 2)
     );
     let (full, plain) = (&full.upstreams["api"], &plain.upstreams["api"]);
     assert_eq!(full.connect_timeout, plain.connect_timeout);

@@ -134,7 +134,10 @@ fn included_files_add_rules_in_the_order_of_their_names() {
         (settings.rules[1].at.line, settings.rules[1].at.column),
         (3, 8)
     );
-    assert_eq!(settings.ledger.path, folder.path().join("farewall.db"));
+    let LedgerSettings::File(path) = &settings.ledger else {
+        panic!("no url was written")
+    };
+    assert_eq!(*path, folder.path().join("farewall.db"));
 }
 
 #[test]

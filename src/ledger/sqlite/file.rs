@@ -61,6 +61,9 @@ pub(super) enum FileFault {
     /// SQLite, but not ours.
     #[error("it is not a Farewall ledger")]
     NotALedger,
+    /// Reading alone cannot bring it up to date.
+    #[error("its schema version {0} is older than this farewall; start the wall once to update it")]
+    Older(i64),
     /// Write-ahead logging is what lets readers and the writer work side by side.
     #[error("write-ahead logging is not possible here (a network file system?): mode is {0:?}")]
     NoLog(String),
@@ -105,7 +108,8 @@ pub(super) fn open_for_reading(path: &Path, place: &Place) -> Result<Connection,
     let connection = connect(path, place, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match schema::version(&connection, place)? {
         schema::KNOWN => Ok(connection),
-        _ => Err(place.failed(FileFault::NotALedger)),
+        0 => Err(place.failed(FileFault::NotALedger)),
+        found => Err(place.failed(FileFault::Older(found))),
     }
 }
 

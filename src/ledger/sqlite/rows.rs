@@ -11,7 +11,8 @@ use super::file::{FileFault, Place};
 use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use crate::clock::UnixSeconds;
 use crate::ledger::{
-    BodyDigest, ClaimId, Filter, Fingerprint, LedgerError, NewClaim, Record, Total,
+    BodyDigest, ClaimId, Filter, Fingerprint, LedgerError, NEVER_USED, NewClaim, Note, NoteKind,
+    NoteText, Record, Total,
 };
 use crate::money::AtomicAmount;
 use crate::settlement::State;
@@ -73,6 +74,28 @@ pub(super) fn between(
         },
     )?;
     Ok(records)
+}
+
+/// The notes on a claim, oldest first.
+pub(super) fn notes(
+    connection: &Connection,
+    place: &Place,
+    id: ClaimId,
+) -> Result<Vec<Note>, LedgerError> {
+    let sql = "SELECT claim AS id, at, kind, text FROM note WHERE claim = ?1 ORDER BY note.id";
+    let mut notes = Vec::new();
+    visit_rows(connection, place, sql, params![id.0], &mut |row| {
+        let cells = Cells::of(row);
+        let kind = NoteKind::parse(&cells.text("kind")?);
+        notes.push(Note {
+            claim: id,
+            at: cells.time("at")?,
+            kind: kind.ok_or_else(|| cells.corrupt("kind"))?,
+            text: NoteText::parse(&cells.text("text")?).ok_or_else(|| cells.corrupt("text"))?,
+        });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(notes)
 }
 
 /// Shows `visit` what the filter allows, newest first, until it breaks.
@@ -167,6 +190,13 @@ fn conditions(filter: &Filter) -> (String, Vec<Value>) {
     }
     if let Some(payer) = &filter.payer {
         and("payer = ?", payer.clone().into());
+    }
+    if filter.needs_person {
+        sql.push_str(
+            " AND NOT EXISTS (SELECT 1 FROM note WHERE note.claim = claim.id)
+              AND NOT (state = 'expired' AND coalesce(reason, '') = ?)",
+        );
+        values.push(NEVER_USED.to_owned().into());
     }
     if !filter.states.is_empty() {
         sql.push_str(" AND ");

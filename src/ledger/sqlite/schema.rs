@@ -8,13 +8,13 @@ use super::file::{FileFault, Place};
 use crate::ledger::LedgerError;
 
 /// The newest schema that this program knows, kept in `PRAGMA user_version`.
-pub(super) const KNOWN: i64 = 1;
+pub(super) const KNOWN: i64 = 2;
 
 /// `FWL1` in `PRAGMA application_id`: tells a ledger from any other SQLite file.
 const APPLICATION_ID: i64 = 0x4657_4c31;
 
 /// The step to version n+1 is at index n.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
 
 /// One row a claim. The unique index is what makes a claim atomic: a payment has at most one row
 /// in a state that holds it. Amounts are decimal text, because they have 128 bits.
@@ -53,6 +53,22 @@ CREATE UNIQUE INDEX claim_holds_payment ON claim (payment)
 CREATE INDEX claim_by_payment ON claim (payment, id);
 CREATE INDEX claim_by_time ON claim (claimed_at, id);
 CREATE INDEX claim_by_state ON claim (state, claimed_at, id);
+";
+
+/// What people did about claims. Rows are only ever added, whoever writes to the file.
+const V2: &str = "
+CREATE TABLE note (
+    id    INTEGER PRIMARY KEY AUTOINCREMENT,
+    claim INTEGER NOT NULL,
+    at    INTEGER NOT NULL CHECK (at >= 0),
+    kind  TEXT    NOT NULL CHECK (kind IN ('refunded', 'forgiven')),
+    text  TEXT    NOT NULL CHECK (length(text) BETWEEN 1 AND 1000)
+) STRICT;
+CREATE INDEX note_by_claim ON note (claim, id);
+CREATE TRIGGER note_stays_as_it_is BEFORE UPDATE ON note
+BEGIN SELECT RAISE(ABORT, 'notes are not changed'); END;
+CREATE TRIGGER note_stays BEFORE DELETE ON note
+BEGIN SELECT RAISE(ABORT, 'notes are not deleted'); END;
 ";
 
 /// The schema version of a file: 0 for an empty one.

@@ -1,8 +1,11 @@
 //! What the ledger promises: one holder a payment, durable answers, legal moves, exact sums.
 
 mod invariants;
+mod notes;
+mod older;
 mod opening;
 mod reading;
+mod torn;
 mod waiting;
 
 use futures_util::future::join_all;
@@ -67,7 +70,9 @@ pub(super) fn move_to(state: State) -> Option<Move> {
             reason: "insufficient_funds".into(),
             receipt: "{\"success\":false}".into(),
         }),
-        State::Expired => Some(Move::Expired),
+        State::Expired => Some(Move::Expired {
+            reason: crate::ledger::OUTCOME_UNKNOWN.into(),
+        }),
     }
 }
 

@@ -13,7 +13,11 @@ use super::file::{FileFault, Place};
 use super::rows;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
-use crate::ledger::{BodyDigest, Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim};
+use crate::failpoint::{Step, reach};
+use crate::ledger::news::News;
+use crate::ledger::{
+    Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, may_be_marked,
+};
 use crate::settlement::{STATES, State};
 
 /// Writes in one transaction.
@@ -39,6 +43,10 @@ pub(super) enum Op {
     },
     /// Releases a claim whose owner left before it was told.
     GiveBack { id: ClaimId, now: UnixSeconds },
+    Mark {
+        note: Note,
+        to: Sender<Result<(), LedgerError>>,
+    },
     ReleaseAbandoned {
         now: UnixSeconds,
         to: Sender<Result<u64, LedgerError>>,
@@ -125,12 +133,14 @@ impl Writer {
                 return self.fail(answers, FileFault::RolledBack);
             }
         }
+        reach(Step::BeforeCommit);
         if let Err(cause) = self.connection.execute_batch("COMMIT") {
             if !self.connection.is_autocommit() {
                 let _ = self.connection.execute_batch("ROLLBACK");
             }
             return self.fail(answers, cause);
         }
+        reach(Step::Committed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.orphans = answers
             .into_iter()
@@ -154,6 +164,7 @@ impl Writer {
                 self.give_back(id, now);
                 Box::new(|_| None)
             }
+            Op::Mark { note, to } => answer(self.mark(&note), to),
             Op::ReleaseAbandoned { now, to } => answer(self.release_abandoned(now), to),
             Op::Prune {
                 before,
@@ -168,7 +179,7 @@ impl Writer {
         let fault = || self.place.failed(FileFault::RolledBack);
         match op {
             Op::Claim { now, to, .. } => answer_claim(Err(fault()), now, to),
-            Op::Advance { to, .. } => answer(Err(fault()), to),
+            Op::Advance { to, .. } | Op::Mark { to, .. } => answer(Err(fault()), to),
             Op::GiveBack { .. } => Box::new(|_| None),
             Op::ReleaseAbandoned { to, .. } | Op::Prune { to, .. } => answer(Err(fault()), to),
         }
@@ -258,6 +269,44 @@ impl Writer {
     }
 
     fn illegal(&self, id: ClaimId, wanted: State) -> LedgerError {
+        match self.state_of(id) {
+            Ok(found) => LedgerError::IllegalMove {
+                id: id.0,
+                found,
+                wanted,
+            },
+            Err(error) => error,
+        }
+    }
+
+    /// Adds a note, if the claim's state allows it.
+    fn mark(&self, note: &Note) -> Result<(), LedgerError> {
+        let allowed = rows::among(STATES.into_iter().filter(|state| may_be_marked(*state)));
+        let sql = format!(
+            "INSERT INTO note (claim, at, kind, text)
+             SELECT id, ?2, ?3, ?4 FROM claim WHERE id = ?1 AND {allowed}"
+        );
+        let (at, kind, text) = (
+            rows::stored(note.at),
+            note.kind.as_str(),
+            note.text.as_str(),
+        );
+        let added = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.execute(params![note.claim.0, at, kind, text]))
+            .map_err(|cause| self.place.failed(cause))?;
+        if added == 1 {
+            return Ok(());
+        }
+        let id = note.claim.0;
+        Err(match self.state_of(note.claim) {
+            Ok(found) => LedgerError::NoDebt { id, found },
+            Err(error) => error,
+        })
+    }
+
+    fn state_of(&self, id: ClaimId) -> Result<State, LedgerError> {
         let found = self
             .connection
             .prepare_cached("SELECT state FROM claim WHERE id = ?1")
@@ -268,12 +317,11 @@ impl Writer {
             });
         let id = id.0;
         match found {
-            Ok(Some(word)) => match word.parse() {
-                Ok(found) => LedgerError::IllegalMove { id, found, wanted },
-                Err(_) => LedgerError::Corrupt { id, field: "state" },
-            },
-            Ok(None) => LedgerError::NoSuchClaim(id),
-            Err(cause) => self.place.failed(cause),
+            Ok(Some(word)) => word
+                .parse()
+                .map_err(|_| LedgerError::Corrupt { id, field: "state" }),
+            Ok(None) => Err(LedgerError::NoSuchClaim(id)),
+            Err(cause) => Err(self.place.failed(cause)),
         }
     }
 
@@ -304,6 +352,7 @@ impl Writer {
                     SELECT id FROM claim
                     WHERE state IN ('delivered', 'released', 'refused', 'expired')
                       AND claimed_at < ?1 AND changed_at < ?1 AND valid_before < ?1
+                      AND NOT EXISTS (SELECT 1 FROM note WHERE note.claim = claim.id)
                     LIMIT ?2)",
             )
             .and_then(|mut statement| statement.execute(params![rows::stored(before), rows_max]))
@@ -314,53 +363,6 @@ impl Writer {
 
 fn count(rows: usize) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
-}
-
-/// What a move adds to a record; `None` leaves what is there.
-#[derive(Default)]
-struct News<'m> {
-    facilitator: Option<&'m str>,
-    transaction: Option<&'m str>,
-    receipt: Option<&'m str>,
-    reason: Option<&'m str>,
-    payer: Option<&'m Payer>,
-    body: Option<BodyDigest>,
-}
-
-impl<'m> News<'m> {
-    fn of(step: &'m Move) -> Self {
-        let none = Self::default();
-        match step {
-            Move::Settling { facilitator } => Self {
-                facilitator: Some(facilitator),
-                ..none
-            },
-            Move::Settled {
-                facilitator,
-                transaction,
-                receipt,
-                payer,
-                body,
-            } => Self {
-                facilitator: facilitator.as_deref(),
-                transaction: Some(transaction),
-                receipt: Some(receipt),
-                payer: payer.as_ref(),
-                body: *body,
-                ..none
-            },
-            Move::Delivered | Move::Expired => none,
-            Move::Released { reason } => Self {
-                reason: Some(reason),
-                ..none
-            },
-            Move::Refused { reason, receipt } => Self {
-                reason: Some(reason),
-                receipt: Some(receipt),
-                ..none
-            },
-        }
-    }
 }
 
 fn answer<T: 'static>(

@@ -144,3 +144,18 @@ fn head_goes_with_get() {
     assert!(!named.contains("get"));
     assert!(!parse(&["POST"]).unwrap().contains("HEAD"));
 }
+
+#[test]
+fn a_loose_path_ends_where_an_escaped_query_begins() {
+    for (path, want) in [
+        ("/v1/secret%3Fx", Some("/v1/secret")),
+        ("/v1/secret%23", Some("/v1/secret")),
+        ("/v1/secret%EF%BC%9Bx/y", Some("/v1/secret/y")),
+        ("/v1/secret", None),
+        ("/v1/s%20t", None),
+    ] {
+        assert_eq!(loose_cut(path).as_deref(), want, "{path}");
+    }
+    assert_eq!(loose("/v1/%EF%BD%93ecret"), "/v1/secret");
+    assert_eq!(loose("/v1/se%E2%80%8Bcret"), "/v1/secret");
+}

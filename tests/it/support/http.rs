@@ -1,10 +1,10 @@
 //! An ordinary client, and answers that are easy to ask.
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, redirect};
 use serde_json::Value;
 
-use super::{Wall, decode};
+use super::{RawResponse, Wall, decode};
 
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
@@ -42,6 +42,27 @@ impl Answer {
     pub fn error(&self) -> String {
         let body: Value = serde_json::from_str(&self.body).unwrap();
         body["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl From<RawResponse> for Answer {
+    fn from(raw: RawResponse) -> Self {
+        let fields = raw
+            .head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'));
+        let headers = fields
+            .map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, HeaderValue::from_str(value.trim()).unwrap())
+            })
+            .collect();
+        Self {
+            status: raw.status,
+            headers,
+            body: String::from_utf8_lossy(&raw.body).into_owned(),
+        }
     }
 }
 

@@ -4,13 +4,18 @@
 pub mod buyer;
 pub mod front;
 pub mod http;
+pub mod http2;
+pub mod lenient;
 pub mod origin;
+pub mod postgres;
+pub mod protocol;
 pub mod raw;
 pub mod wall;
 
 pub use buyer::{Signer, offer};
-pub use http::{client, send};
+pub use http::{Answer, client, send};
 pub use origin::Origin;
+pub use postgres::Cluster;
 pub use raw::{RawResponse, raw_request};
 pub use wall::{Setup, Wall};
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// An answer, or what came of it.
@@ -46,7 +46,7 @@ pub async fn raw_request(address: SocketAddr, bytes: &[u8]) -> RawResponse {
 }
 
 /// Reads one answer from a connection.
-pub async fn read_response(stream: &mut TcpStream, head_only: bool) -> RawResponse {
+pub async fn read_response(stream: &mut (impl AsyncRead + Unpin), head_only: bool) -> RawResponse {
     let (mut answer, mut chunk) = (Vec::new(), [0; 16 * 1024]);
     loop {
         if let Some(response) = parse(&answer, head_only) {

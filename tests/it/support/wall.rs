@@ -48,7 +48,7 @@ deny = true
 "#;
 
 /// What a wall is started with.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Setup {
     pub rules: Option<String>,
     /// Put at the top of the file.
@@ -69,7 +69,15 @@ pub struct Setup {
     pub on_own_address: bool,
     /// Base URL of a second facilitator, asked after the first.
     pub second_facilitator_url: Option<String>,
+    /// Base URL in place of the origin.
+    pub upstream_url: Option<String>,
+    /// The admin listener, off when there is none.
+    pub admin: Option<SocketAddr>,
     pub sandbox: SandboxOptions,
+    /// What stands in `[ledger]`; default: a file in the wall's directory.
+    pub ledger: Option<String>,
+    /// What `farewall ledger --ledger` is given; default: that file.
+    pub ledger_place: Option<String>,
 }
 
 pub struct Wall {
@@ -77,6 +85,8 @@ pub struct Wall {
     pub origin: Origin,
     pub sandbox: Sandbox,
     pub config: PathBuf,
+    sandbox_url: String,
+    ledger: String,
     dir: TempDir,
     child: Child,
 }
@@ -94,16 +104,17 @@ impl Wall {
     /// The ledger as `farewall ledger list --format json` tells it, newest first.
     #[track_caller]
     pub fn ledger(&self) -> Vec<Value> {
-        let ledger = self.dir.path().join("ledger.db");
         let output = farewall(&[
             "ledger",
             "list",
+            "--limit",
+            "1000000",
             "--format",
             "json",
             "--limit",
             "100000",
             "--ledger",
-            ledger.to_str().unwrap(),
+            &self.ledger,
         ]);
         assert!(
             output.status.success(),
@@ -132,6 +143,11 @@ impl Wall {
         self.child.id()
     }
 
+    /// Where a file of its directory is.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Ends it at once, as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -141,15 +157,20 @@ impl Wall {
     /// Asks it to end, and waits.
     pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let since = Instant::now();
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.ask_to_end();
         (self.child.wait().unwrap(), since.elapsed())
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn ask_to_end(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Starts it again on the same ledger and address.
@@ -184,6 +205,16 @@ impl Setup {
         let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
         let serving = sandbox.clone();
         tokio::spawn(async move { serving.serve(listener).await });
+        self.start_between(origin, sandbox, sandbox_url)
+    }
+
+    /// Another wall between the same origin and facilitator, in a directory of its own.
+    pub fn start_beside(self, other: &Wall) -> Wall {
+        let (origin, sandbox) = (other.origin.clone(), other.sandbox.clone());
+        self.start_between(origin, sandbox, other.sandbox_url.clone())
+    }
+
+    fn start_between(self, origin: Origin, sandbox: Sandbox, sandbox_url: String) -> Wall {
         let dir = tempfile::tempdir().unwrap();
         let address = match self.on_own_address {
             true => free_own_address(),
@@ -198,6 +229,10 @@ impl Setup {
             origin,
             sandbox,
             config,
+            sandbox_url,
+            ledger: self
+                .ledger_place
+                .unwrap_or_else(|| dir.path().join("ledger.db").to_str().unwrap().to_owned()),
             dir,
             child,
         }
@@ -211,12 +246,16 @@ impl Setup {
             names = "\"sandbox\", \"second\"";
         }
         let facilitator = self.facilitator_url.as_deref().unwrap_or(sandbox);
+        let origin = format!("http://{origin}");
+        let origin = self.upstream_url.as_deref().unwrap_or(&origin);
+        let admin = self.admin.map(|address| address.to_string());
+        let admin = admin.as_deref().unwrap_or("off");
         write!(
             text,
             r#"{top}
 [server]
 public_origin = "https://api.example.com"
-admin = "off"
+admin = "{admin}"
 worker_threads = 2
 {server}
 [[listen]]
@@ -224,8 +263,7 @@ address = "{address}"
 {listen}
 [limits]
 {limits}
-[ledger]
-path = "ledger.db"
+{ledger}
 [facilitator.sandbox]
 url = "{facilitator}"
 sandbox = true
@@ -237,7 +275,7 @@ asset = "USDC"
 pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 facilitators = [{names}]
 [upstream.api]
-url = "http://{origin}"
+url = "{origin}"
 {upstream}
 {rules}
 "#,
@@ -245,6 +283,12 @@ url = "http://{origin}"
             server = self.server,
             listen = self.listen,
             limits = self.limits,
+            ledger = if self.top.contains("ledger = ") {
+                String::new()
+            } else {
+                let ledger = self.ledger.as_deref().unwrap_or("path = \"ledger.db\"");
+                format!("[ledger]\n{ledger}")
+            },
             settings = self.facilitator,
             upstream = self.upstream,
             rules = self.rules.as_deref().unwrap_or(RULES),

@@ -97,6 +97,7 @@ async fn lists_are_filtered_by_state_and_by_all_together() {
         payer: Some("large".to_owned()),
         states: vec![State::Claimed],
         limit: Some(9),
+        needs_person: false,
     };
     check(&ledger, all, &[3]).await;
 }

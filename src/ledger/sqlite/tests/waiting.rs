@@ -35,7 +35,7 @@ async fn a_write_that_fails_leaves_the_others_of_its_commit_alone() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (held, illegal, missing, won, delivered, ()) = tokio::join!(
         ledger.claim(new_claim(1), NOW),
-        ledger.advance(first, Move::Expired, NOW),
+        ledger.advance(first, move_to(State::Expired).unwrap(), NOW),
         ledger.advance(ClaimId(99), Move::Delivered, NOW),
         ledger.claim(new_claim(2), NOW),
         ledger.advance(first, Move::Delivered, NOW),

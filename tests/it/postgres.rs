@@ -1,0 +1,5 @@
+//! Several walls and one ledger, on a real PostgreSQL.
+
+mod kills;
+mod ledger;
+mod walls;
