@@ -21,6 +21,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{LedgerSettings, ListenSettings, Settings};
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
 use crate::kept::KeptResponses;
 use crate::ledger::opening::open_for_writing;
@@ -115,17 +116,10 @@ impl App {
     ///
     /// [`StartError`]: nothing is half started.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         require_free_addresses(&settings)?;
-        let payments = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("payments")
-            .enable_all()
-            .build()
-            .map_err(|cause| StartError::Io {
-                what: "cannot start threads".to_owned(),
-                cause,
-            })?;
+        let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger_lock = lock_ledger(&settings.ledger)?;
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
@@ -244,6 +238,18 @@ fn lock_ledger(ledger: &LedgerSettings) -> Result<Option<File>, StartError> {
     }
 }
 
+fn payments_runtime() -> Result<Runtime, StartError> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("payments")
+        .enable_all()
+        .build()
+        .map_err(|cause| StartError::Io {
+            what: "cannot start threads".to_owned(),
+            cause,
+        })
+}
+
 fn open_ledger(
     settings: &Settings,
     payments: &Runtime,
@@ -253,6 +259,7 @@ fn open_ledger(
     let shared_bytes_max = settings.limits.kept_responses_bytes_max;
     let opened = open_for_writing(&settings.ledger, ca_file, shared_bytes_max);
     let ledger = payments.block_on(opened)?;
+    reach(Step::Opened);
     let released = payments.block_on(ledger.release_abandoned(clock.now()))?;
     if released > 0 {
         tracing::warn!(

@@ -13,6 +13,8 @@ mod in_flight;
 mod paid;
 mod refusal;
 mod settler;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
 use crate::clock::Clock;
+use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
@@ -239,6 +242,7 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let slot = self.reserve(payment, presented_for).await?;
+        reach(Step::Reserved);
         if let Some(record) = self.holder(payment, presented_for).await? {
             return self
                 .collect(ask, purchase, proof, presented_for, record, slot)
@@ -268,6 +272,7 @@ impl Gate {
                     },
                 })?
         };
+        reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
             ClaimAnswer::Claimed(claim) => claim,
@@ -279,6 +284,7 @@ impl Gate {
                     .await;
             }
         };
+        reach(Step::Claimed);
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await?;

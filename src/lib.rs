@@ -5,6 +5,7 @@
 
 pub mod money;
 pub mod clock;
+pub mod failpoint;
 pub mod chain;
 pub mod settlement;
 pub mod x402;

@@ -23,6 +23,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::settings::{CorsSettings, IpRange};
+use crate::failpoint::{Step, reach};
 use crate::gate::{Admission, Ask, Ending, Gate, Refusal, Release, Replay, UpstreamFailure};
 use crate::kept::Recorder;
 use crate::metrics;
@@ -224,6 +225,7 @@ impl ProxyHttp for Wall {
         if let Some(recording) = &mut ctx.recording {
             body.iter().for_each(|chunk| recording.recorder.push(chunk));
             recording.complete |= end;
+            reach(Step::MidBody);
         }
         match std::mem::take(&mut ctx.substitute) {
             Substitute::None => {}
@@ -441,6 +443,7 @@ impl Wall {
                     "paid_upstream_error"
                 });
                 ctx.recording = recording;
+                reach(Step::BeforeFirstByte);
                 headers::make_private(response)?;
                 match receipt {
                     Some(receipt) => respond::set_receipt(response, &receipt, paid.purchase()),

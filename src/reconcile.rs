@@ -6,6 +6,8 @@
 //! Everything it knows is in the ledger, so it may be killed and started again at any time.
 
 mod decision;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,13 +16,15 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::decision::{Sighting, Verdict};
-use crate::chain::{NonceSpace, Payer};
-use crate::chain_rpc::{Chains, Finding, Question};
+use crate::chain::{Nonce, NonceSpace, Payer};
+use crate::chain_rpc::{Chains, Finding, Question, RpcFault};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{FacilitatorFault, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::{Settler, settled_move};
 use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
 use crate::metrics;
@@ -33,6 +37,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// Claims that are looked at side by side, so that one slow facilitator holds up few others.
 const LOOKS_AT_ONCE: usize = 32;
 
+/// The first pause before what is known is written down again, after the ledger failed, and the
+/// last one; all together about 25 seconds.
+const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RECORD_PAUSE_MAX: Duration = Duration::from_secs(13);
+
 /// Settled claims of one payer among which a transaction is looked for.
 const SETTLED_MAX: u32 = 1000;
 
@@ -43,6 +52,8 @@ pub struct Reconciler {
     chains: Chains,
     clock: Arc<dyn Clock>,
     due: HashMap<ClaimId, Instant>,
+    /// Held while a payment that the chain showed is written down.
+    one_by_one: Mutex<()>,
 }
 
 /// What one look at a claim came to.
@@ -78,6 +89,7 @@ impl Reconciler {
             chains,
             clock,
             due: HashMap::new(),
+            one_by_one: Mutex::new(()),
         }
     }
 
@@ -127,9 +139,14 @@ impl Reconciler {
         let (mut known, mut failure) = (0_usize, None);
         for (look, record) in looks {
             match look {
-                Ok(look) if look.state == State::Settling => self.put_off(&record, &look),
+                Ok(look) if look.state == State::Settling => {
+                    self.put_off(&record, look.retry_after_s);
+                }
                 Ok(_) => known = known.saturating_add(1),
-                Err(error) => failure = Some(error),
+                Err(error) => {
+                    self.put_off(&record, None);
+                    failure = Some(error);
+                }
             }
         }
         let left = all.saturating_sub(known);
@@ -137,13 +154,13 @@ impl Reconciler {
         failure.map_or(Ok(left), Err)
     }
 
-    fn put_off(&mut self, record: &Record, look: &Look) {
+    fn put_off(&mut self, record: &Record, retry_after_s: Option<u64>) {
         let now = self.clock.now();
         let is_late = now > record.claim.valid_before.plus(decision::GRACE_S);
         let pause = decision::pause(
             now.since(record.changed_at),
             is_late,
-            look.retry_after_s,
+            retry_after_s,
             rand::random(),
         );
         if let Some(due) = Instant::now().checked_add(pause) {
@@ -161,9 +178,15 @@ impl Reconciler {
         if let Some(state) = self.moved_on(record).await? {
             return Ok(Look::elsewhere(state));
         }
-        let (sighting, seen) = self.sight(record).await?;
-        let mut found = seen;
+        let finding = self.ask_chain(record).await;
+        // From here until it is written down, so that no two claims count one transaction.
+        let _alone = match finding {
+            Some(Ok(Finding::Paid { .. })) => Some(self.one_by_one.lock().await),
+            Some(Ok(_) | Err(_)) | None => None,
+        };
+        let (sighting, mut found) = self.sight(record, finding).await?;
         let (mut receipt, mut retry_after_s) = (None, None);
+        let _busy = self.settler.busy();
         let verdict = match decision::by_chain(sighting) {
             Some(verdict) => verdict,
             None => {
@@ -190,13 +213,27 @@ impl Reconciler {
     }
 
     async fn write(&self, record: &Record, step: Move, found: String) -> Result<Look, LedgerError> {
-        let (state, now) = (step.state(), self.clock.now());
-        match self.ledger.advance(record.id, step, now).await {
-            Ok(()) => {}
-            // Another process was faster, and had the same sources.
-            Err(LedgerError::IllegalMove { found, .. }) => return Ok(Look::elsewhere(found)),
-            Err(error) => return Err(error),
+        let state = step.state();
+        reach(Step::Reconciling);
+        let mut pause = RECORD_PAUSE_MIN;
+        loop {
+            let now = self.clock.now();
+            match self.ledger.advance(record.id, step.clone(), now).await {
+                Ok(()) => break,
+                // Another process was faster, and had the same sources.
+                Err(LedgerError::IllegalMove { found, .. }) => return Ok(Look::elsewhere(found)),
+                Err(error @ LedgerError::NoSuchClaim(_)) => return Err(error),
+                Err(error) if pause > RECORD_PAUSE_MAX => return Err(error),
+                // The facilitator may not tell it a second time, so it is not forgotten for a disk
+                // that is full for a moment.
+                Err(error) => {
+                    tracing::error!(claim = record.id.0, %error, %found, "known, but not recorded");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
         }
+        reach(Step::Reconciled);
         if state == State::Settled {
             let claim = &record.claim;
             metrics::settled(&claim.rule, &claim.accept, claim.amount);
@@ -220,26 +257,34 @@ impl Reconciler {
             Some(current) if current.id == record.id => {
                 Some(current.state).filter(|state| *state != State::Settling)
             }
-            // An earlier claim of the payment: only what is over makes room for another.
+            // A later claim of the payment, or none: ours is over, or it would be the one found.
             Some(_) | None => Some(State::Refused),
         })
     }
 
-    /// What the chain says, and in words.
-    async fn sight(&self, record: &Record) -> Result<(Sighting, String), LedgerError> {
-        let chain = self.chains.get(&record.claim.network);
-        let Some((chain, question)) = chain.zip(Question::about(record)) else {
-            return Ok((Sighting::NotAsked, String::new()));
-        };
-        let mut finding = match chain.look(&question).await {
-            Ok(finding) => finding,
-            Err(fault) => {
+    /// What the chain says; `None` when there is none that could tell.
+    async fn ask_chain(&self, record: &Record) -> Option<Result<Finding, RpcFault>> {
+        let chain = self.chains.get(&record.claim.network)?;
+        Some(chain.look(&Question::about(record)?).await)
+    }
+
+    /// What to make of it, and in words.
+    async fn sight(
+        &self,
+        record: &Record,
+        finding: Option<Result<Finding, RpcFault>>,
+    ) -> Result<(Sighting, String), LedgerError> {
+        let mut finding = match finding {
+            None => return Ok((Sighting::NotAsked, String::new())),
+            Some(Ok(finding)) => finding,
+            Some(Err(fault)) => {
                 tracing::warn!(network = %record.claim.network, %fault, "the chain does not answer");
                 return Ok((Sighting::Failed, "the chain does not answer".to_owned()));
             }
         };
+        let space = Nonce::parse(&record.claim.nonce).map(|nonce| nonce.space);
         if let Finding::Paid { transaction } = finding
-            && question.nonce.space == NonceSpace::Permit2
+            && space == Some(NonceSpace::Permit2)
             && self.has_paid_for_another(record, transaction).await?
         {
             finding = Finding::Unexplained("its transaction paid for another claim");
@@ -313,7 +358,13 @@ impl Reconciler {
             SettleAnswer::Unknown(fault) | SettleAnswer::NotSent(fault) => {
                 let retry_after_s = match &fault {
                     FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
-                    _ => None,
+                    FacilitatorFault::Connect(_)
+                    | FacilitatorFault::Timeout(_)
+                    | FacilitatorFault::Broken(_)
+                    | FacilitatorFault::Junk(_)
+                    | FacilitatorFault::TooLarge(_)
+                    | FacilitatorFault::Pending
+                    | FacilitatorFault::Saturated => None,
                 };
                 unproven(format!("{name}: {fault}"), retry_after_s)
             }

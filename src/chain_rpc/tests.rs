@@ -168,7 +168,9 @@ async fn permit2(to: Address, value: u64, input: &[u8], more: Vec<FakeLog>) -> F
     fake.with(|script| {
         let transaction = B256::repeat_byte(0x77);
         let number = U256::from_be_bytes(NONCE.0);
-        script.bitmap.push((number >> 8, U256::ONE << 9));
+        script
+            .bitmap
+            .push((number.wrapping_shr(8), U256::ONE.wrapping_shl(9)));
         let route = (TOKEN, PAYER, to);
         script
             .logs
@@ -203,7 +205,7 @@ async fn a_permit2_payment_is_known_by_its_signature() {
 
 #[tokio::test]
 async fn an_invalidated_permit2_nonce_is_cancelled() {
-    let number: U256 = U256::from_be_bytes(NONCE.0) >> 8;
+    let number: U256 = U256::from_be_bytes(NONCE.0).wrapping_shr(8);
     let invalidation = |mask: U256| FakeLog {
         block: HEAD - 30,
         transaction: B256::repeat_byte(0x66),
@@ -227,8 +229,8 @@ async fn an_invalidated_permit2_nonce_is_cancelled() {
 async fn an_unused_permit2_nonce_is_unused() {
     let (fake, chain) = fake().await;
     fake.with(|script| {
-        let word: U256 = U256::from_be_bytes(NONCE.0) >> 8;
-        let ours: U256 = U256::ONE << 9;
+        let word: U256 = U256::from_be_bytes(NONCE.0).wrapping_shr(8);
+        let ours: U256 = U256::ONE.wrapping_shl(9);
         script.bitmap.push((word, !ours));
     });
     assert_eq!(look(&chain, NonceSpace::Permit2).await, Finding::Unused);

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::chain::Payer;
 use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
+use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics;
@@ -151,23 +152,22 @@ impl Settler {
             .iter()
             .find_map(|name| self.facilitators.get(name).map(|f| (name, f)))
         else {
+            drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
         };
+        reach(Step::BeforeSettling);
         let now = self.clock.now();
-        let settling = Move::Settling {
+        let intent = Move::Settling {
             facilitator: name.clone(),
         };
-        if let Err(error) = self.ledger.advance(order.claim, settling, now).await {
-            // Nothing was asked: the payment must not stay taken until the next start.
-            drop(self.record(
-                order.claim,
-                Move::Released {
-                    reason: "ledger_failed".into(),
-                },
-            ));
+        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
+            // Nobody was asked: the payment must not stay taken until the next start.
+            drop(self.record_released(order.claim, "ledger_failed"));
             return Err(error.into());
         }
+        reach(Step::Settling);
         let answer = facilitator.settle(&order.request).await;
+        reach(Step::Answered);
         metrics::settlement(name, answer.word());
         match answer {
             SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
@@ -322,6 +322,7 @@ impl Settler {
 
     /// Writes a move down, again and again for about 25 seconds while the store itself fails.
     async fn advance_patiently(&self, claim: ClaimId, to: &Move) -> Result<(), LedgerError> {
+        reach_before(to.state());
         let mut pause = RECORD_PAUSE_MIN;
         loop {
             let Err(error) = self
@@ -329,6 +330,7 @@ impl Settler {
                 .advance(claim, to.clone(), self.clock.now())
                 .await
             else {
+                reach_after(to.state());
                 return Ok(());
             };
             let hopeless = matches!(
@@ -360,6 +362,41 @@ impl Settler {
             let _counted = counted;
             work.await
         })
+    }
+}
+
+/// Keeps the process from ending: see [`Settler::busy`].
+pub(crate) struct Busy(Arc<Settler>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Settler {
+    /// Counts as a [task](Settler::tasks) while it is held, for settlements that are repeated: an
+    /// answer that is under way should be written down before the process ends.
+    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+}
+
+fn reach_before(wanted: State) {
+    match wanted {
+        State::Delivered => reach(Step::BeforeDelivered),
+        State::Released => reach(Step::BeforeReleased),
+        State::Claimed | State::Settling | State::Settled | State::Refused | State::Expired => {}
+    }
+}
+
+fn reach_after(written: State) {
+    match written {
+        State::Settled => reach(Step::Settled),
+        State::Delivered => reach(Step::Delivered),
+        State::Released => reach(Step::Released),
+        State::Claimed | State::Settling | State::Refused | State::Expired => {}
     }
 }
 

@@ -74,10 +74,17 @@ fn parse_v2(
         return Err(unsupported(version));
     }
     let accepted = members.get("accepted").ok_or(ProofError::NoMatch)?;
-    let offer = quote.offers.iter().find(|offer| {
+    let payload = members.get("payload");
+    let matching = quote.offers.iter().filter(|offer| {
         let dynamic = matching::dynamic_members(&offer.scheme, offer.network.as_str());
         matching::matches(&offer.requirements_json, accepted, dynamic)
     });
+    // `extra` of an EIP-3009 offer may be a part of that of a Permit2 offer for the same token, so
+    // that both match: the one is meant whose kind of authorization was signed.
+    let meant = matching
+        .clone()
+        .find(|offer| is_of_its_kind(offer, payload));
+    let offer = meant.or_else(|| matching.clone().next());
     let offer = Arc::clone(offer.ok_or(ProofError::NoMatch)?);
     match members.get("extensions") {
         None | Some(Value::Null) => {}
@@ -85,7 +92,6 @@ fn parse_v2(
         Some(Value::Object(echoed)) if matching::echo_matches(None, Some(echoed)) => {}
         Some(_) => return Err(ProofError::EchoMismatch),
     }
-    let payload = members.get("payload");
     let signed = signed(&offer, payload, now)?;
     let payment = match signed.payload() {
         // What the client wrote beside it is nobody's business, and would make one payment many.
@@ -136,6 +142,16 @@ fn parse_v1(
 /// The payment as the facilitator is sent it.
 fn payment(payload: Value, accepted: Value) -> Value {
     json!({ "x402Version": 2, "payload": payload, "accepted": accepted })
+}
+
+/// Whether the payload holds the kind of authorization that the offer asks for; nothing is read yet.
+fn is_of_its_kind(offer: &Offer, payload: Option<&Value>) -> bool {
+    let holds = |name: &str| payload.is_some_and(|payload| payload.get(name).is_some());
+    match offer.method {
+        Method::Eip3009(_) => !holds("permit2Authorization"),
+        Method::Permit2(_) => holds("permit2Authorization"),
+        Method::Opaque => true,
+    }
 }
 
 /// The version as the official SDK spells it, `undefined` included.

@@ -337,13 +337,27 @@ fn two_encodings_of_one_authorization_are_one_payment() {
     let one = vector["paymentPayload"].clone();
     let mut other = one.clone();
     let authorization = &mut other["payload"]["authorization"];
-    for member in ["from", "nonce"] {
-        let digits = authorization[member].as_str().unwrap()[2..].to_uppercase();
-        authorization[member] = json!(format!("0x{digits}"));
-    }
+    let digits = authorization["nonce"].as_str().unwrap()[2..].to_uppercase();
+    authorization["nonce"] = json!(format!("0x{digits}"));
+    authorization["from"] = json!(authorization["from"].as_str().unwrap().to_lowercase());
     authorization["value"] = json!("0010000");
     other["resource"] = json!(null);
     assert_eq!(key(&one), key(&other));
+}
+
+/// `extra` of the EIP-3009 offer is a part of that of the Permit2 offer for the same token.
+#[test]
+fn of_two_offers_that_match_the_one_is_meant_whose_kind_was_signed() {
+    let eip3009 = &group("valid", 12)[1];
+    let permit2 = &group("permit2", 12)[0];
+    let both = [&eip3009["requirements"], &permit2["requirements"]];
+    for (vector, is_permit2) in [(eip3009, false), (permit2, true)] {
+        let value = text(vector, "paymentSignatureHeader").as_bytes();
+        let checked = judged(&v2(value), &both).unwrap();
+        let offer = checked.proof().offer();
+        assert_eq!(offer.requirements_json, vector["requirements"]);
+        assert_eq!(matches!(offer.method, Method::Permit2(_)), is_permit2);
+    }
 }
 
 fn opaque_requirements(network: &str) -> Value {

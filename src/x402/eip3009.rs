@@ -127,8 +127,8 @@ pub fn from_payload(
     }
     let members = payload::object(payload, "authorization")?;
     let authorization = Authorization {
-        from: payload::address(members, "from")?,
-        to: payload::address(members, "to")?,
+        from: payload::address_with_checksum(members, "from")?,
+        to: payload::address_with_checksum(members, "to")?,
         value: payload::amount(members, "value")?,
         nonce: payload::bytes32(members, "nonce")?,
         valid_after: payload::uint256(members, "validAfter")?,
@@ -217,6 +217,24 @@ mod tests {
         );
         check("to", json!("0x12"), PayloadError::NotAddress("to"));
         check("nonce", json!("0x12"), PayloadError::NotWord("nonce"));
+    }
+
+    #[test]
+    fn an_account_is_in_lower_case_or_satisfies_its_checksum() {
+        let account = Address::repeat_byte(0xab).to_checksum(None);
+        let read = |text: String| {
+            let mut payload = sample();
+            payload["authorization"]["from"] = json!(text);
+            from_payload(&payload).map(|(authorization, _)| authorization.from)
+        };
+        let want = Ok(Address::repeat_byte(0xab));
+        assert_eq!(read(account.clone()), want);
+        assert_eq!(read(account.to_lowercase()), want);
+        let upper = account.to_uppercase().replacen("0X", "0x", 1);
+        assert_eq!(read(upper), Err(PayloadError::NotAddress("from")));
+        let flipped = account.replacen('b', "B", 1);
+        assert_ne!(flipped, account);
+        assert_eq!(read(flipped), Err(PayloadError::NotAddress("from")));
     }
 
     #[test]

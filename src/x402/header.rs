@@ -1,6 +1,7 @@
 //! Header names, and JSON in base64 both ways. Sizes are bounded before anything is decoded.
 //!
-//! Written: padded standard base64 of compact UTF-8 JSON. Read: padded or not, never base64url.
+//! Written: padded standard base64 of compact UTF-8 JSON. Read: padded wholly or not at all, never
+//! base64url.
 //! Rule: fact sheet sections 1.1 and 1.2. Header text is never compared, only what it decodes to.
 
 use base64::Engine;
@@ -29,6 +30,7 @@ pub const SETTLEMENT_OVERRIDES: &str = "SETTLEMENT-OVERRIDES";
 pub const EXTENSION_RESPONSES: &str = "EXTENSION-RESPONSES";
 
 /// Standard alphabet; padding may be missing, and bits after the last byte are dropped, as `atob` does.
+/// Padding in part is refused before.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -83,12 +85,15 @@ pub fn decode(value: &[u8], bytes_max: usize) -> Result<Value, HeaderError> {
     }
 }
 
-/// Standard base64, padded or not. The caller bounds its length.
+/// Standard base64, padded wholly or not at all, as `atob` has it. The caller bounds its length.
 ///
 /// # Errors
 ///
 /// The first byte that does not belong, or wrong padding.
 pub fn decode_base64(text: &[u8]) -> Result<Vec<u8>, base64::DecodeError> {
+    if text.ends_with(b"=") && !text.len().is_multiple_of(4) {
+        return Err(base64::DecodeError::InvalidPadding);
+    }
     LENIENT.decode(text)
 }
 
@@ -104,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn padding_may_be_whole_partial_or_missing() {
-        for value in ["eyJhIjoxfQ==", "eyJhIjoxfQ=", "eyJhIjoxfQ", "eyJhIjoxMH0"] {
+    fn padding_may_be_whole_or_missing() {
+        for value in ["eyJhIjoxfQ==", "eyJhIjoxfQ", "eyJhIjoxMH0=", "eyJhIjoxMH0"] {
             assert!(decode(value.as_bytes(), 1000).is_ok(), "{value}");
         }
     }
@@ -113,6 +118,7 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         refused("");
+        refused("eyJhIjoxfQ=");
         refused("eyJhIjoxfQ===");
         refused("eyJh IjoxfQ==");
         refused("eyJhIjoxfQ==, eyJhIjoxfQ==");

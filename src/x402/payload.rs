@@ -17,7 +17,7 @@ pub enum PayloadError {
     /// An object is missing or is something else.
     #[error("`{0}` is not an object")]
     NotObject(&'static str),
-    /// Not `0x` and 40 hexadecimal digits.
+    /// Not `0x` and 40 hexadecimal digits, or a wrong checksum where it counts.
     #[error("`{0}` is not an address")]
     NotAddress(&'static str),
     /// Not decimal digits in a string, or over 256 bits.
@@ -58,6 +58,20 @@ pub(in crate::x402) fn address(
     text(members, name)
         .filter(|text| text.len() == 42 && text.starts_with("0x"))
         .and_then(|text| text.parse().ok())
+        .ok_or(PayloadError::NotAddress(name))
+}
+
+/// As [`address`], and mixed case must satisfy EIP-55: what is signed with EIP-3009 is hashed by the
+/// official packages only if it does, so that the facilitator would find the signature bad.
+pub(in crate::x402) fn address_with_checksum(
+    members: &Members,
+    name: &'static str,
+) -> Result<Address, PayloadError> {
+    let account = address(members, name)?;
+    let is_lower = |text: &str| !text.bytes().any(|b| b.is_ascii_uppercase());
+    text(members, name)
+        .filter(|text| is_lower(text) || account.to_checksum(None) == **text)
+        .map(|_| account)
         .ok_or(PayloadError::NotAddress(name))
 }
 

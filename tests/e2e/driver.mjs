@@ -33,7 +33,7 @@ async function main() {
     const origin = isWall ? started(await startOrigin()) : undefined;
     const seller = started(
       isWall
-        ? await startWall({ program: process.env.FAREWALL_BIN, logDir, facilitator, origin, payTo })
+        ? await startWall({ program: process.env.FAREWALL_BIN, logDir, chain, facilitator, origin, payTo })
         : await startReference({ facilitator, payTo }),
     );
     console.log(`chain ${chain.url}, facilitator ${facilitator.url}, seller ${seller.url}, logs in ${logDir}`);

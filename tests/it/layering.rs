@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("base64", &["x402::header", "facilitator::http", "kept"]),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
+    ("fail", &["failpoint"]),
     (
         "futures-util",
         &[
@@ -43,6 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http", &["config", "proxy"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
+    ("icu_normalizer", &["target::fold"]),
     ("moka", &["proof::cache", "kept", "gate::abandoned"]),
     ("once_cell", &["metrics"]),
     ("parking_lot", &["ledger", "gate", "sandbox"]),
@@ -57,6 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &["facilitator::http", "buyer", "cli::pay", "cli::demo"],
     ),
     ("rusqlite", &["ledger::sqlite"]),
+    ("rustix", &["failpoint"]),
     ("rustls-native-certs", &["ledger::postgres", "app"]),
     (
         "secp256k1",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::table::{align, printable};
-use super::{Failure, Format, Tokens, load};
+use super::{Failure, Tokens, load};
 use crate::app;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::Settings;
@@ -33,8 +33,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
     /// For people, or for programs
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Shape::Table)]
+    format: Shape,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Shape {
+    /// Columns for people
+    Table,
+    /// One JSON array
+    Json,
 }
 
 struct Row {
@@ -105,21 +113,16 @@ fn left_alone(record: &Record, settings: &Settings, now: UnixSeconds) -> Option<
     })
 }
 
-fn write(
-    rows: &[Row],
-    tokens: &Tokens,
-    format: Format,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
+fn write(rows: &[Row], tokens: &Tokens, format: Shape, out: &mut dyn Write) -> Result<(), Failure> {
     let amount = |row: &Row| {
         let claim = &row.record.claim;
         tokens.text(&claim.network, &claim.asset, claim.amount)
     };
     match format {
-        Format::Table | Format::Csv if rows.is_empty() => {
+        Shape::Table if rows.is_empty() => {
             writeln!(out, "No outcome is unknown.")?;
         }
-        Format::Table | Format::Csv => {
+        Shape::Table => {
             let mut lines = vec![["ID", "STATE", "RULE", "AMOUNT", "FOUND"].map(str::to_owned)];
             lines.extend(rows.iter().map(|row| {
                 [
@@ -132,7 +135,7 @@ fn write(
             }));
             align(&lines, out)?;
         }
-        Format::Json => {
+        Shape::Json => {
             let rows = rows.iter().map(|row| {
                 json!({
                     "id": row.record.id.0,

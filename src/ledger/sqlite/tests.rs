@@ -2,8 +2,10 @@
 
 mod invariants;
 mod notes;
+mod older;
 mod opening;
 mod reading;
+mod torn;
 mod waiting;
 
 use futures_util::future::join_all;

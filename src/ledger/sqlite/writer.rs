@@ -13,6 +13,7 @@ use super::file::{FileFault, Place};
 use super::rows;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
+use crate::failpoint::{Step, reach};
 use crate::ledger::news::News;
 use crate::ledger::{
     Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, may_be_marked,
@@ -132,12 +133,14 @@ impl Writer {
                 return self.fail(answers, FileFault::RolledBack);
             }
         }
+        reach(Step::BeforeCommit);
         if let Err(cause) = self.connection.execute_batch("COMMIT") {
             if !self.connection.is_autocommit() {
                 let _ = self.connection.execute_batch("ROLLBACK");
             }
             return self.fail(answers, cause);
         }
+        reach(Step::Committed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.orphans = answers
             .into_iter()

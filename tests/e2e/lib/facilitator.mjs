@@ -8,6 +8,8 @@ import { createWalletClient, http, publicActions } from "viem";
 import { CHAIN, NETWORK, NETWORK_V1 } from "./chain.mjs";
 import { listen } from "./processes.mjs";
 
+const LOST = Symbol("lost");
+
 export async function startFacilitator(chain, { signer }) {
   const client = createWalletClient({
     account: signer, chain: CHAIN, transport: http(chain.url), pollingInterval: 25, cacheTime: 0,
@@ -33,6 +35,7 @@ export async function startFacilitator(chain, { signer }) {
     return turn;
   };
 
+  let answersToLose = 0;
   const stats = { supported: 0, verify: 0, settle: 0, settled: 0 };
   const routes = {
     "GET /supported": async () => {
@@ -48,6 +51,10 @@ export async function startFacilitator(chain, { signer }) {
       stats.settle += 1;
       const answer = await inTurn(() => facilitator.settle(paymentPayload, paymentRequirements));
       if (answer.success) stats.settled += 1;
+      if (answersToLose > 0) {
+        answersToLose -= 1;
+        return LOST;
+      }
       return answer;
     },
   };
@@ -61,10 +68,19 @@ export async function startFacilitator(chain, { signer }) {
       const chunks = [];
       for await (const chunk of request) chunks.push(chunk);
       const text = Buffer.concat(chunks).toString("utf8");
-      answer(200, await route(text === "" ? {} : JSON.parse(text)));
+      const result = await route(text === "" ? {} : JSON.parse(text));
+      if (result === LOST) return request.socket.destroy();
+      answer(200, result);
     } catch (error) {
       answer(500, { error: error.message });
     }
   });
-  return { ...(await listen(server)), stats };
+  return {
+    ...(await listen(server)),
+    stats,
+    /** The next answer of `/settle` is lost on its way, after the work was done. */
+    loseNextSettlement() {
+      answersToLose = 1;
+    },
+  };
 }

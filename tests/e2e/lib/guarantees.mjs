@@ -5,6 +5,7 @@ import { fetchPaying, makeProof } from "./buyers.mjs";
 import { highS, NETWORK, NETWORK_V1, USDC } from "./chain.mjs";
 import { EVENT_GAP_MS, EVENTS, QUOTE } from "./origin.mjs";
 import { refused } from "./payments.mjs";
+import { sleep } from "./processes.mjs";
 import { checkReceipt, decode, PRICE } from "./world.mjs";
 
 const COPIES = 50;
@@ -103,6 +104,37 @@ export async function guaranteeSteps(steps, world, { nextBuyer }) {
       assert.ok(!body.includes("12.34"), "a refusal contains the paid content");
     }
     return `${served.length} of ${COPIES} served`;
+  });
+
+  await steps.step("a settlement whose answer was lost is found on the chain, and the same proof collects", async () => {
+    const buyer = await nextBuyer();
+    const proof = await makeProof(buyer, await world.challenge("/v1/quote"));
+    const { result, changed } = await world.changesOf(buyer.address, async () => {
+      world.facilitator.loseNextSettlement();
+      const lost = await fetch(world.url("/v1/quote"), { headers: proof.headers });
+      assert.equal(lost.status, 503);
+      assert.equal((await lost.json()).error, "settlement_unknown");
+      assert.equal(lost.headers.get("PAYMENT-REQUIRED"), null, "an invitation to pay again");
+      const began = performance.now();
+      for (;;) {
+        const response = await fetch(world.url("/v1/quote"), { headers: proof.headers });
+        const body = await response.text();
+        if (response.status === 200) {
+          assert.equal(body, QUOTE);
+          const receipt = checkReceipt(response.headers.get("PAYMENT-RESPONSE"), { payer: buyer.address, network: NETWORK });
+          return { transaction: receipt.transaction, ms: performance.now() - began };
+        }
+        assert.equal(response.status, 503, body);
+        assert.ok(performance.now() - began < 30_000, "never collected");
+        await sleep(250);
+      }
+    });
+    assert.equal(changed.paid, PRICE, "what left the payer's balance");
+    assert.equal(changed.earned, PRICE, "what reached payTo's balance");
+    assert.equal(changed.seen.length, 1, "runs of the origin");
+    const transfers = await world.chain.transfersIn(result.transaction);
+    assert.deepEqual(transfers, [{ from: buyer.address, to: world.payTo, value: PRICE }]);
+    return `collected after ${Math.round(result.ms)} ms`;
   });
 
   await steps.step("a paid event stream stays a stream", async () => {

@@ -5,7 +5,7 @@ import { freePort, start, until } from "./processes.mjs";
 
 const text = value => JSON.stringify(value); // valid as a TOML basic string for what is written here
 
-function configuration({ url, address, logDir, facilitator, origin, payTo }) {
+function configuration({ url, address, logDir, chain, facilitator, origin, payTo }) {
   const priced = [
     { name: "quote", method: "GET", path: "/v1/quote" },
     { name: "slow", method: "GET", path: "/v1/slow" },
@@ -33,6 +33,10 @@ asset = "USDC"
 pay_to = ${text(payTo)}
 facilitators = ["local"]
 
+[network.base-sepolia]
+rpc_url = ${text(chain.url)}
+confirmations = 1
+
 [upstream.api]
 url = ${text(origin.url)}
 
@@ -51,11 +55,11 @@ price = "$0.01"
 }
 
 /** Starts `farewall run` and waits until it answers. */
-export async function startWall({ program, logDir, facilitator, origin, payTo }) {
+export async function startWall({ program, logDir, chain, facilitator, origin, payTo }) {
   const address = `127.0.0.1:${await freePort()}`;
   const url = `http://${address}`;
   const config = join(logDir, "farewall.toml");
-  writeFileSync(config, configuration({ url, address, logDir, facilitator, origin, payTo }));
+  writeFileSync(config, configuration({ url, address, logDir, chain, facilitator, origin, payTo }));
   const child = start(program, ["run", "--config", config], { log: join(logDir, "farewall.log") });
   await until("the start of the wall", async () => (await fetch(`${url}/free`)).status === 200, { child });
   return { url, stop: () => child.stop() };

@@ -9,7 +9,7 @@ use http::{HeaderMap, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::Answer;
+use super::http::Answer;
 
 /// A connection that keeps the rules.
 pub struct Http2 {

@@ -131,6 +131,10 @@ async fn answer(
             tokio::time::sleep(Duration::from_millis(number("ms", 300))).await;
             json(nth)
         }
+        "dead" => {
+            tokio::time::sleep(Duration::from_millis(number("ms", 0))).await;
+            status(500, "{\"error\":\"origin failed\"}")
+        }
         "events" => events(number("count", 3), number("ms", 100)),
         "big" => Response::new(Body::from(vec![
             b'x';

@@ -13,10 +13,11 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::http::Answer;
 use super::http2::Http2;
 use super::raw::read_response;
 use super::wall::free_address;
-use super::{Answer, Setup, Wall};
+use super::{Setup, Wall};
 
 /// What a client can speak.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -355,6 +355,7 @@ fn wholly(path: &str) -> Vec<String> {
 }
 
 /// Other forms of the target, other methods and other versions.
+#[expect(clippy::too_many_lines, reason = "it is a list")]
 pub(super) fn targets() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for path in PRICED {
