@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
@@ -18,7 +20,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{LedgerSettings, ListenSettings, Settings};
+use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
+use crate::facilitator::breaker::BreakerSettings;
+use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
 use crate::facilitator::supported::{Origin, SupportedBook, load_book};
 use crate::failpoint::{Step, arm, reach};
@@ -28,9 +32,10 @@ use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
-use crate::proxy::{Seller, Wall};
+use crate::proxy::{Connections, Door, DoorLimits, Seller, Wall};
 use crate::reconcile::Reconciler;
 use crate::route::{RouteError, RouteTable};
+use crate::throttle::ThrottleLimits;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
 
 /// How long, after the last request, settlements in flight may take before the process ends.
@@ -166,6 +171,7 @@ impl App {
             cors: settings.cors.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
             target_bytes_max: settings.limits.target_bytes_max,
+            body_timeout: settings.limits.body_timeout,
             under_way: Arc::clone(&under_way),
         };
         let server = server(&settings, wall, health)?;
@@ -275,10 +281,12 @@ pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildErr
     let ca_file = settings.server.ca_file.as_deref();
     let mut all = Facilitators::new();
     for (name, facilitator) in &settings.facilitators {
-        all.insert(
-            name.clone(),
-            Arc::new(HttpFacilitator::new(facilitator, ca_file)?),
-        );
+        let breaker = BreakerSettings {
+            failures: facilitator.breaker_failures,
+            open_for: facilitator.breaker_open,
+        };
+        let client = HttpFacilitator::new(facilitator, ca_file)?;
+        all.insert(name.clone(), Arc::new(Guarded::new(client, breaker)));
     }
     Ok(all)
 }
@@ -316,6 +324,13 @@ fn gate(
             unverified_proofs_max: limits.unverified_proofs_max,
             duplicate_wait: limits.duplicate_wait,
             retry_window: limits.retry_window,
+            throttle: ThrottleLimits {
+                calls_per_client: limits.verify_calls_per_minute_per_client,
+                calls_per_payer: limits.verify_calls_per_minute_per_payer,
+                refused_per_client: limits.refused_proofs_per_minute_per_client,
+                verifying_per_client_max: limits.unverified_proofs_per_client_max,
+                keys_max: limits.rate_limit_keys_max,
+            },
         },
     })
 }
@@ -424,6 +439,11 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
+    let connections = Arc::new(Connections::new(
+        settings.limits.connections_max,
+        settings.limits.connections_per_client_max,
+        settings.server.trusted_proxies.clone(),
+    ));
     // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
     // more: only the listeners that ask for it pay for that, in a service of their own.
     for h2c in [false, true] {
@@ -431,12 +451,15 @@ fn server(
         if listeners.is_empty() {
             continue;
         }
-        let mut service = pingora::proxy::http_proxy_service(&server.configuration, wall.clone());
-        if let Some(logic) = service.app_logic_mut() {
-            let mut options = HttpServerOptions::default();
-            options.h2c = h2c;
-            logic.server_options = Some(options);
-        }
+        let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
+        let limits = DoorLimits {
+            head_bytes_max: settings.limits.request_header_bytes_max,
+            head_timeout: settings.limits.header_timeout,
+            idle_timeout: settings.limits.idle_timeout,
+            h2c,
+        };
+        let door = Door::new(proxy, limits, Arc::clone(&connections));
+        let mut service = Service::new("farewall".to_owned(), door);
         for listener in listeners {
             listen(&mut service, listener)?;
         }
@@ -448,13 +471,28 @@ fn server(
     Ok(server)
 }
 
+/// pingora with our bounds on HTTP/2; the [`Door`] keeps those of HTTP/1.
+fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> HttpProxy<Wall> {
+    let mut proxy = pingora::proxy::http_proxy(conf, wall);
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    proxy
+}
+
 fn listen(
-    service: &mut Service<HttpProxy<Wall>>,
+    service: &mut Service<Door<HttpProxy<Wall>>>,
     listener: &ListenSettings,
 ) -> Result<(), StartError> {
     let address = listener.address.to_string();
     let Some(files) = &listener.tls else {
-        service.add_tcp(&address);
+        // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
+        let buffers = L4BufferSettings::default().read(0);
+        service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
         return Ok(());
     };
     let failed = |cause: String| StartError::Tls {
@@ -470,7 +508,9 @@ fn listen(
     );
     let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
     tls.enable_h2();
-    service.add_tls_with_settings(&address, None, tls);
+    // About one TLS record.
+    let buffers = L4BufferSettings::default().read(16 << 10);
+    service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 //! The one thing to get right: a time-out, a broken connection, a 5xx or junk after the request
 //! went out is [`SettleAnswer::Unknown`]. Money may have moved.
 
-pub mod http;
 pub mod supported;
+pub mod http;
+pub mod breaker;
+pub mod guarded;
 
 use std::sync::Arc;
 
@@ -108,6 +110,24 @@ pub enum FacilitatorFault {
     /// Too many calls are under way.
     #[error("too many calls to this facilitator are under way")]
     Saturated,
+    /// Not asked: it kept failing, or asked to be left alone.
+    #[error("left alone for {retry_after_s} s after failures")]
+    Open {
+        /// Seconds until it is asked again; at least 1.
+        retry_after_s: u64,
+    },
+}
+
+/// Whether a facilitator is fit to be asked now; in the order of preference.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Fitness {
+    /// As far as is known.
+    #[default]
+    Well,
+    /// All its calls are taken: the next one waits.
+    Busy,
+    /// It kept failing.
+    Failing,
 }
 
 /// A facilitator: local sandbox or remote service, one API.
@@ -121,6 +141,16 @@ pub trait Facilitator: Send + Sync {
 
     /// Move the money. Call it from a task that nobody cancels.
     async fn settle(&self, request: &FacilitatorRequest) -> SettleAnswer;
+
+    /// Whether to ask it, or rather another. Without knowledge: [`Fitness::Well`].
+    fn fitness(&self) -> Fitness {
+        Fitness::Well
+    }
+
+    /// How often a verification that found no verdict is repeated.
+    fn verify_retries(&self) -> u32 {
+        0
+    }
 
     /// Which versions, schemes and networks it handles.
     async fn supported(&self) -> Result<Supported, FacilitatorFault>;

@@ -24,19 +24,22 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::chain::PaymentKey;
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixSeconds};
+use crate::config::settings::RateLimit;
 use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
-use crate::proof::check::identify;
+use crate::proof::cache::Freshness;
+use crate::proof::check::{CheckedProof, identify};
 use crate::proof::parse::parse;
-use crate::proof::verify::{Verifier, VerifyError};
+use crate::proof::verify::{VerifiedProof, Verifier, VerifyError};
 use crate::proof::{Proof, ProofHeaders};
 use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
 use crate::settlement::{SettleWhen, State};
 use crate::target::{CanonicalHost, CanonicalTarget};
+use crate::throttle::{Client, Throttle, ThrottleLimits, Throttled, retry_after_s};
 use crate::x402::message::SettlementResponse;
 
 pub use crate::gate::fingerprint::fingerprint;
@@ -63,6 +66,8 @@ pub struct Ask<'a> {
     pub has_body: bool,
     /// `Content-Length`, when given.
     pub content_length: Option<u64>,
+    /// Who asks.
+    pub client: Client,
 }
 
 /// What may go on.
@@ -117,6 +122,8 @@ pub struct GateLimits {
     pub duplicate_wait: Duration,
     /// How long after delivery a kept response answers a retry.
     pub retry_window: Duration,
+    /// What each client and payer may ask for.
+    pub throttle: ThrottleLimits,
 }
 
 /// So many copies of requests in flight wait for their answers; further ones are turned away.
@@ -135,6 +142,7 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     in_flight: Arc<InFlight>,
     unverified: Semaphore,
+    throttle: Throttle,
     waiting: Semaphore,
     abandoned: Abandoned,
     limits: GateLimits,
@@ -171,6 +179,7 @@ impl Gate {
             clock: parts.clock,
             in_flight: Arc::new(InFlight::default()),
             unverified: Semaphore::new(parts.limits.unverified_proofs_max),
+            throttle: Throttle::new(parts.limits.throttle),
             waiting: Semaphore::new(WAITING_MAX),
             abandoned: Abandoned::default(),
             limits: parts.limits,
@@ -201,6 +210,7 @@ impl Gate {
         };
         let route = match self.routes.load().access(&line) {
             Access::Free(route) => {
+                self.within_rate(ask, &route.rule, route.rate_limit)?;
                 return within(ask, route.request_body_bytes_max).map(|()| Admission::Free(route));
             }
             Access::Priced(route) => route,
@@ -209,6 +219,7 @@ impl Gate {
             Access::Unlisted => return Err(Refusal::NoSuchRoute),
             Access::Ambiguous(ambiguity) => return Err(Refusal::AmbiguousRoute(ambiguity)),
         };
+        self.within_rate(ask, &route.rule, route.rate_limit)?;
         within(ask, route.request_body_bytes_max)?;
         let purchase = Purchase {
             quote: route.price.quote(),
@@ -238,6 +249,9 @@ impl Gate {
         )?;
         let checked = identify(proof)?;
         let proof = checked.proof();
+        self.throttle
+            .payment(&route.rule, route.rate_limit, proof.payer(), ask.client)
+            .map_err(too_often)?;
         let payment = proof.payment().key();
         let presented_for = fingerprint(ask, &route.rule, proof);
 
@@ -253,25 +267,7 @@ impl Gate {
         if self.abandoned.too_often(payment) {
             return Err(PaymentRefusal::Abandoned);
         }
-        let proof = {
-            let _permit = self
-                .unverified
-                .try_acquire()
-                .map_err(|_| PaymentRefusal::Busy)?;
-            self.verifier
-                .verify(checked, now)
-                .await
-                .map_err(|error| match error {
-                    VerifyError::Invalid { reason, .. } => PaymentRefusal::Invalid(reason),
-                    VerifyError::Unavailable {
-                        retry_after_s,
-                        faults,
-                    } => PaymentRefusal::FacilitatorUnavailable {
-                        retry_after_s,
-                        faults,
-                    },
-                })?
-        };
+        let proof = self.verify(ask, checked, now).await?;
         reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
@@ -290,6 +286,60 @@ impl Gate {
             paid.settle(None).await?;
         }
         Ok(Admission::Paid(Box::new(paid)))
+    }
+
+    /// The verdict on a proof. Facilitators are asked within what the client, the payer and all
+    /// together may cause.
+    async fn verify(
+        &self,
+        ask: &Ask<'_>,
+        checked: CheckedProof,
+        now: UnixSeconds,
+    ) -> Result<VerifiedProof, PaymentRefusal> {
+        let _places = match self.verifier.remembers(&checked, now) {
+            true => None,
+            false => {
+                let payer = checked.proof().payer();
+                let share = self.throttle.verification(ask.client, payer);
+                let share = share.map_err(|why| match why {
+                    Throttled::TooOften(wait) => too_often(wait),
+                    Throttled::TooManyAtOnce => PaymentRefusal::Busy,
+                })?;
+                let permit = self.unverified.try_acquire();
+                Some((share, permit.map_err(|_| PaymentRefusal::Busy)?))
+            }
+        };
+        let verified = self.verifier.verify(checked, now).await;
+        verified.map_err(|error| match error {
+            VerifyError::Invalid { reason, freshness } => {
+                if freshness == Freshness::Fresh {
+                    self.throttle.refused(ask.client);
+                }
+                PaymentRefusal::Invalid(reason)
+            }
+            VerifyError::Unavailable {
+                retry_after_s,
+                faults,
+            } => PaymentRefusal::FacilitatorUnavailable {
+                retry_after_s,
+                faults,
+            },
+        })
+    }
+
+    /// Before any payment is looked at.
+    fn within_rate(
+        &self,
+        ask: &Ask<'_>,
+        rule: &Arc<str>,
+        limit: Option<RateLimit>,
+    ) -> Result<(), Refusal> {
+        self.throttle
+            .request(rule, limit, ask.client)
+            .map_err(|wait| Refusal::RateLimited {
+                rule: Arc::clone(rule),
+                retry_after_s: retry_after_s(wait),
+            })
     }
 
     /// Takes the payment in memory, so that copies of one proof cost one verification. A copy
@@ -431,6 +481,12 @@ impl Gate {
             let recorded = self.settler.record_delivered(replay.record.id);
             self.settler.follow_up(recorded);
         }
+    }
+}
+
+fn too_often(wait: Duration) -> PaymentRefusal {
+    PaymentRefusal::RateLimited {
+        retry_after_s: retry_after_s(wait),
     }
 }
 

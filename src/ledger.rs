@@ -131,7 +131,8 @@ impl Claim {
 /// How a claim moves on. Each is written whole or not at all.
 #[derive(Clone, Debug)]
 pub enum Move {
-    /// Before the settle call, naming the facilitator that is going to be asked.
+    /// Before the settle call, naming the facilitator that is going to be asked. Again when that
+    /// one certainly was not reached and the next one is going to be asked.
     Settling {
         /// The facilitator's name.
         facilitator: Arc<str>,

@@ -18,6 +18,7 @@ pub mod route;
 pub mod challenge;
 pub mod proof;
 pub mod kept;
+pub mod throttle;
 pub mod metrics;
 pub mod gate;
 pub mod upstream;

@@ -47,6 +47,14 @@ static SETTLE_OUTCOMES: Lazy<IntCounterVec> = Lazy::new(|| {
     )
 });
 
+static CONNECTIONS_REFUSED: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter(
+        "farewall_connections_refused_total",
+        "Connections closed by the wall before a request was read, by reason.",
+        &["reason"],
+    )
+});
+
 static UNKNOWN: Lazy<IntGauge> = Lazy::new(|| {
     registered(IntGauge::with_opts(opts!(
         "farewall_unknown_settlements",
@@ -94,6 +102,12 @@ pub fn settlement(facilitator: &str, outcome: &'static str) {
     SETTLE_OUTCOMES
         .with_label_values(&[facilitator, outcome])
         .inc();
+}
+
+/// A connection was turned away: `too_many`, `too_many_of_one_client`,
+/// `head_too_slow` or `head_too_large`.
+pub fn connection_refused(reason: &'static str) {
+    CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
 }
 
 /// How many claims wait for a definite outcome.

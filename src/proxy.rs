@@ -6,8 +6,10 @@
 mod body;
 mod context;
 mod cors;
+mod door;
 mod headers;
 mod respond;
+mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,9 +35,11 @@ use crate::proxy::context::{
 };
 use crate::proxy::headers::ClientIdentity;
 use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form};
+use crate::throttle::Client;
 use crate::upstream::Upstreams;
 use crate::x402::header;
 
+pub use crate::proxy::door::{Connections, Door, DoorLimits};
 pub use crate::proxy::respond::Seller;
 
 /// The proxy in front of the upstreams. Clones are one wall: each kind of listener has its own.
@@ -53,6 +57,8 @@ pub struct Wall {
     pub trusted_proxies: Vec<IpRange>,
     /// Bytes of path and query.
     pub target_bytes_max: usize,
+    /// Between two reads of a request body.
+    pub body_timeout: Duration,
     /// Requests under way: a shutdown waits for them.
     pub under_way: Arc<AtomicUsize>,
 }
@@ -62,6 +68,7 @@ impl ProxyHttp for Wall {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
+        watched::head_was_read();
         self.under_way.fetch_add(1, Ordering::SeqCst);
         RequestCtx {
             _under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
@@ -81,6 +88,9 @@ impl ProxyHttp for Wall {
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());
         ctx.request_id = context::new_request_id();
+        session
+            .as_downstream_mut()
+            .set_read_timeout(Some(self.body_timeout));
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&self.cors, request);
         let target = self.read_target(session, ctx);
@@ -375,7 +385,9 @@ impl Wall {
         ctx: &RequestCtx,
     ) -> Result<Admission, Refusal> {
         let has_body = !session.as_downstream_mut().is_body_empty();
+        let identity = self.client(session);
         let request = session.req_header();
+        let address = headers::address_of(request, &identity, &self.trusted_proxies);
         let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
             return Err(Refusal::Internal("the target was not read"));
         };
@@ -404,6 +416,7 @@ impl Wall {
                 .headers
                 .get("content-length")
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
+            client: Client::at(address),
         };
         self.gate.admit(&ask).await
     }
@@ -493,6 +506,8 @@ impl Wall {
     ) -> Result<()> {
         if let Refusal::Payment { purchase, .. } = refusal {
             ctx.rule = Some(purchase.route.rule.clone());
+        } else if let Refusal::RateLimited { rule, .. } = refusal {
+            ctx.rule = Some(Arc::clone(rule));
         }
         let answer = respond::answer(refusal, &self.seller)?;
         ctx.outcome = Outcome(answer.outcome);
@@ -553,7 +568,7 @@ impl Wall {
         let digest = if session.as_downstream_mut().is_body_empty() {
             Some(digest_of(b""))
         } else {
-            body::digest(session, limit).await?
+            body::digest(session, limit, self.body_timeout).await?
         };
         let Some(digest) = digest else {
             return self

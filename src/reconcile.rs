@@ -358,6 +358,7 @@ impl Reconciler {
             SettleAnswer::Unknown(fault) | SettleAnswer::NotSent(fault) => {
                 let retry_after_s = match &fault {
                     FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
+                    FacilitatorFault::Open { retry_after_s } => Some(*retry_after_s),
                     FacilitatorFault::Connect(_)
                     | FacilitatorFault::Timeout(_)
                     | FacilitatorFault::Broken(_)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config::settings::Location;
+use crate::config::settings::{Location, RateLimit};
 use crate::route::pattern::PatternError;
 use crate::route::price::PriceRule;
 use crate::settlement::SettleWhen;
@@ -87,6 +87,8 @@ pub struct PricedRoute {
     pub kept_response_bytes_max: u64,
     /// Whether `If-*` and `Range` are passed on.
     pub forward_conditional: bool,
+    /// How often it may be asked for.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Where a free request goes.
@@ -98,6 +100,8 @@ pub struct FreeRoute {
     pub upstream: Arc<str>,
     /// Largest request body, in bytes.
     pub request_body_bytes_max: u64,
+    /// How often it may be asked for.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Why rules cannot be made into a table. All of them are reported at once.

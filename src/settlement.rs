@@ -7,6 +7,7 @@ use std::str::FromStr;
 /// a claim of it was released or refused.
 ///
 /// ```text
+///             ┌──────┐ (another facilitator)
 /// claimed ──▶ settling ──▶ settled ──▶ delivered
 ///    │            ├──▶ refused
 ///    │            └──▶ expired
@@ -43,6 +44,9 @@ pub const STATES: [State; 7] = [
 
 impl State {
     /// Whether a claim may move from `self` to `next`. Nothing else ever happens to a claim.
+    ///
+    /// `settling` may follow `settling`: another facilitator is going to be asked, because the one
+    /// on record certainly was not.
     #[must_use]
     pub const fn may_become(self, next: Self) -> bool {
         matches!(
@@ -50,7 +54,7 @@ impl State {
             (Self::Claimed, Self::Settling | Self::Released)
                 | (
                     Self::Settling,
-                    Self::Settled | Self::Refused | Self::Expired
+                    Self::Settling | Self::Settled | Self::Refused | Self::Expired
                 )
                 | (Self::Settled, Self::Delivered)
         )

@@ -43,6 +43,9 @@ pub(super) fn facilitator(
         answer_bytes_max: reader.size("answer_bytes_max", 64 << 10, 1024..=16 << 20),
         headers,
         supported_cache,
+        verify_retries: reader.count("verify_retries", 1, 0..=10),
+        breaker_failures: reader.count("breaker_failures", 10, 1..=1_000_000),
+        breaker_open: reader.timeout("breaker_open_ms", 5_000),
     };
     Some(settings)
 }

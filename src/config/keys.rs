@@ -65,6 +65,17 @@ pub(super) const LIMITS: Section = Section {
         "kept_responses_bytes_max",
         "retry_window_s",
         "duplicate_wait_ms",
+        "unverified_proofs_per_client_max",
+        "verify_calls_per_minute_per_client",
+        "verify_calls_per_minute_per_payer",
+        "refused_proofs_per_minute_per_client",
+        "rate_limit_keys_max",
+        "connections_max",
+        "connections_per_client_max",
+        "request_header_bytes_max",
+        "header_timeout_ms",
+        "idle_timeout_ms",
+        "body_timeout_ms",
     ],
 };
 
@@ -93,6 +104,9 @@ pub(super) const FACILITATOR: Section = Section {
         "settle_headers",
         "supported_headers",
         "supported_cache",
+        "verify_retries",
+        "breaker_failures",
+        "breaker_open_ms",
     ],
 };
 
@@ -165,7 +179,13 @@ pub(super) const RULE: Section = Section {
         "request_body_bytes_max",
         "kept_response_bytes_max",
         "forward_conditional",
+        "rate_limit",
     ],
+};
+
+pub(super) const RATE_LIMIT: Section = Section {
+    header: "rate_limit of [[rule]]",
+    keys: &["requests", "per_s", "by"],
 };
 
 pub(super) const NETWORK: Section = Section {

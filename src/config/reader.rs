@@ -4,6 +4,7 @@
 //! that everything wrong with a configuration is found in one run.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -193,6 +194,18 @@ impl<'a> Reader<'a> {
         value
             .and_then(|n| usize::try_from(n).ok())
             .unwrap_or(default)
+    }
+
+    /// A small number.
+    pub(super) fn count(&self, key: &str, default: u32, range: RangeInclusive<u64>) -> u32 {
+        let value = self.integer(key, range);
+        value.and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
+    }
+
+    /// A number of events that is not zero.
+    pub(super) fn rate(&self, key: &str, default: u32) -> NonZeroU32 {
+        let events = self.count(key, default, 1..=1_000_000_000);
+        NonZeroU32::new(events).unwrap_or(NonZeroU32::MAX)
     }
 
     /// A time-out in milliseconds, from 1 to one hour: nothing waits for ever.

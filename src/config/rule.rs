@@ -1,6 +1,7 @@
 //! `[[rule]]`: what a request costs. A price becomes the exact amount in every accepted token here.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::money::{AtomicAmount, MoneyError, PriceText};
@@ -12,7 +13,8 @@ use super::keys;
 use super::named::{self, Catalogue};
 use super::reader::Reader;
 use super::settings::{
-    AcceptSettings, Limits, PricedRule, RuleAccess, RuleSettings, UpstreamSettings,
+    AcceptSettings, LimitBy, Limits, PricedRule, RateLimit, RuleAccess, RuleSettings,
+    UpstreamSettings,
 };
 use super::values;
 
@@ -89,6 +91,7 @@ fn rule(
             Some(context.upstreams.one(&reader, "upstream", "upstream")?)
         }
     };
+    let rate_limit = rate_limit(&reader, access.as_ref());
     let body = reader.integer("request_body_bytes_max", 0..=1 << 40);
     Some(RuleSettings {
         name: name?,
@@ -99,6 +102,43 @@ fn rule(
         upstream,
         request_body_bytes_max: body.unwrap_or(context.limits.request_body_bytes_max),
         access: access?,
+        rate_limit,
+    })
+}
+
+/// So many requests in so much time, of one client, of one payer, or of all.
+fn rate_limit(reader: &Reader<'_>, access: Option<&RuleAccess>) -> Option<RateLimit> {
+    let help = "write rate_limit = { requests = 100, per_s = 60, by = \"client\" }";
+    let table = reader.table("rate_limit", help)?;
+    if let Some(RuleAccess::Deny) = access {
+        reader.idle(&["rate_limit"], "the rule denies the request");
+    }
+    let title = format!("rate_limit of {}", reader.title);
+    let limit = Reader::new(reader.files, table, keys::RATE_LIMIT, title);
+    if !limit.has("requests") {
+        limit.missing("requests", help);
+    }
+    let requests = limit.integer("requests", 1..=1_000_000_000)?;
+    let per = limit.seconds("per_s", 60, 1..=3600);
+    let by = match limit.has("by") {
+        false => LimitBy::default(),
+        true => limit.word(
+            "by",
+            &[
+                ("client", LimitBy::Client),
+                ("payer", LimitBy::Payer),
+                ("rule", LimitBy::Rule),
+            ],
+        )?,
+    };
+    if let (LimitBy::Payer, Some(RuleAccess::Free)) = (by, access) {
+        let message = "nobody pays for a free rule";
+        limit.wrong("by", "contradiction", message, "write by = \"client\"");
+    }
+    Some(RateLimit {
+        requests: u32::try_from(requests).ok().and_then(NonZeroU32::new)?,
+        per,
+        by,
     })
 }
 

@@ -231,6 +231,34 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
                     .integer("duplicate_wait_ms", 0..=600_000)
                     .unwrap_or(10_000),
             ),
+            unverified_proofs_per_client_max: reader.size(
+                "unverified_proofs_per_client_max",
+                256,
+                1..=1 << 20,
+            ),
+            verify_calls_per_minute_per_client: reader
+                .rate("verify_calls_per_minute_per_client", 6_000),
+            verify_calls_per_minute_per_payer: reader
+                .rate("verify_calls_per_minute_per_payer", 6_000),
+            refused_proofs_per_minute_per_client: reader
+                .rate("refused_proofs_per_minute_per_client", 120),
+            rate_limit_keys_max: reader
+                .integer("rate_limit_keys_max", 1..=100_000_000)
+                .unwrap_or(65_536),
+            connections_max: reader.size("connections_max", 20_000, 1..=1 << 24),
+            connections_per_client_max: reader.size(
+                "connections_per_client_max",
+                2_000,
+                1..=1 << 24,
+            ),
+            request_header_bytes_max: reader.size(
+                "request_header_bytes_max",
+                64 << 10,
+                1024..=1 << 20,
+            ),
+            header_timeout: reader.timeout("header_timeout_ms", 10_000),
+            idle_timeout: reader.timeout("idle_timeout_ms", 60_000),
+            body_timeout: reader.timeout("body_timeout_ms", 30_000),
         }
     })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +139,28 @@ pub struct Limits {
     pub retry_window: Duration,
     /// `duplicate_wait_ms`: how long a copy of a request in flight waits for its answer; default 10000.
     pub duplicate_wait: Duration,
+    /// `unverified_proofs_per_client_max`: of one client, by address; default 256.
+    pub unverified_proofs_per_client_max: usize,
+    /// `verify_calls_per_minute_per_client`: facilitator calls, by address; default 6000.
+    pub verify_calls_per_minute_per_client: NonZeroU32,
+    /// `verify_calls_per_minute_per_payer`: default 6000.
+    pub verify_calls_per_minute_per_payer: NonZeroU32,
+    /// `refused_proofs_per_minute_per_client`: proofs that facilitators refused; default 120.
+    pub refused_proofs_per_minute_per_client: NonZeroU32,
+    /// `rate_limit_keys_max`: clients and payers that are kept count of; default 65536.
+    pub rate_limit_keys_max: u64,
+    /// `connections_max`: default 20000.
+    pub connections_max: usize,
+    /// `connections_per_client_max`: of one address; default 2000.
+    pub connections_per_client_max: usize,
+    /// `request_header_bytes_max`: request line and headers; default 64 KiB.
+    pub request_header_bytes_max: usize,
+    /// `header_timeout_ms`: for the whole head of a request; default 10000.
+    pub header_timeout: Duration,
+    /// `idle_timeout_ms`: how long a connection may wait for its next request; default 60000.
+    pub idle_timeout: Duration,
+    /// `body_timeout_ms`: between two reads of a request body; default 30000.
+    pub body_timeout: Duration,
 }
 
 /// `[ledger]`: where payments are remembered.
@@ -208,6 +231,12 @@ pub struct FacilitatorSettings {
     pub headers: EndpointHeaders,
     /// `supported_cache`: file that keeps the last `/supported`; default beside the ledger.
     pub supported_cache: PathBuf,
+    /// `verify_retries`: how often a verification without a verdict is repeated; default 1.
+    pub verify_retries: u32,
+    /// `breaker_failures`: failed calls in a row after which it is left alone; default 10.
+    pub breaker_failures: u32,
+    /// `breaker_open_ms`: for how long; default 5000.
+    pub breaker_open: Duration,
 }
 
 /// Headers by endpoint: name and value. Values are secrets.
@@ -367,6 +396,31 @@ pub struct RuleSettings {
     pub request_body_bytes_max: u64,
     /// What the rule grants.
     pub access: RuleAccess,
+    /// `rate_limit`.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// `rate_limit` of a rule: so many requests in so much time.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct RateLimit {
+    /// `requests`: how many, all of which may come at once.
+    pub requests: NonZeroU32,
+    /// `per_s`: in which time; default one minute.
+    pub per: Duration,
+    /// `by`: of whom; default each client.
+    pub by: LimitBy,
+}
+
+/// Whose requests a [`RateLimit`] counts together.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum LimitBy {
+    /// Those from one address.
+    #[default]
+    Client,
+    /// Those that one payer pays for; requests without a payment are not counted.
+    Payer,
+    /// All.
+    Rule,
 }
 
 /// File and line of a declaration.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::settings::{AcceptMethod, LedgerSettings, RuleAccess, Settings, Unmatched};
+use super::settings::{AcceptMethod, LedgerSettings, LimitBy, RuleAccess, Settings, Unmatched};
 use super::{Diagnostic, keys, lint, load, parse};
 use crate::money::AtomicAmount;
 use crate::settlement::SettleWhen;

@@ -24,7 +24,7 @@ use crate::config::settings::FacilitatorSettings;
 use crate::facilitator::http::answer::{RawAnswer, SettleReading};
 use crate::facilitator::supported::Supported;
 use crate::facilitator::{
-    Facilitator, FacilitatorFault, FacilitatorRequest, SettleAnswer, VerifyAnswer,
+    Facilitator, FacilitatorFault, FacilitatorRequest, Fitness, SettleAnswer, VerifyAnswer,
 };
 
 /// `/supported` is asked at most so often, and again only after 429 (spec 5.4).
@@ -43,6 +43,7 @@ pub struct HttpFacilitator {
     supported: Endpoint,
     calls: Semaphore,
     answer_bytes_max: usize,
+    verify_retries: u32,
 }
 
 /// One endpoint: address, headers of its own, and how long a call may take in all.
@@ -115,6 +116,7 @@ impl HttpFacilitator {
             supported: endpoint("/supported", &own.supported, settings.verify_timeout)?,
             calls: Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS)),
             answer_bytes_max: settings.answer_bytes_max,
+            verify_retries: settings.verify_retries,
         })
     }
 
@@ -195,17 +197,13 @@ impl Facilitator for HttpFacilitator {
         &self.name
     }
 
-    /// Repeated once when no connection came about or it broke: asking twice changes nothing.
+    /// Sent once; whoever wants a verdict may ask again, since that changes nothing.
     async fn verify(&self, request: &FacilitatorRequest) -> VerifyAnswer {
         let Ok(_permit) = self.calls.try_acquire() else {
             return VerifyAnswer::Unavailable(FacilitatorFault::Saturated);
         };
         let until = deadline(self.verify.deadline);
-        let mut result = self.call(&self.verify, Some(&request.body), until).await;
-        if let Err(FacilitatorFault::Connect(_) | FacilitatorFault::Broken(_)) = result {
-            result = self.call(&self.verify, Some(&request.body), until).await;
-        }
-        match result {
+        match self.call(&self.verify, Some(&request.body), until).await {
             Ok(raw) => answer::read_verify(&raw),
             Err(fault) => VerifyAnswer::Unavailable(fault),
         }
@@ -230,6 +228,18 @@ impl Facilitator for HttpFacilitator {
             }
             SettleReading::Pending { sent: true } => self.settle_again(request, until).await,
         }
+    }
+
+    fn fitness(&self) -> Fitness {
+        if self.calls.available_permits() == 0 {
+            Fitness::Busy
+        } else {
+            Fitness::Well
+        }
+    }
+
+    fn verify_retries(&self) -> u32 {
+        self.verify_retries
     }
 
     /// Asked up to three times, again only after 429, honouring `Retry-After` up to 30 s (spec 5.4).

@@ -49,6 +49,14 @@ pub enum Refusal {
         /// The rule.
         rule: Arc<str>,
     },
+    /// More requests than the rule's `rate_limit` allows.
+    #[error("rule {rule}: over its rate limit")]
+    RateLimited {
+        /// The rule.
+        rule: Arc<str>,
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+    },
     /// The body is longer than the rule allows.
     #[error("request body over the limit")]
     BodyTooLarge,
@@ -107,6 +115,12 @@ pub enum PaymentRefusal {
     /// Too many proofs are in verification.
     #[error("too many proofs in verification")]
     Busy,
+    /// More payments than this client or payer may have looked at.
+    #[error("too many payments from this client or payer")]
+    RateLimited {
+        /// When to come back, in seconds.
+        retry_after_s: u64,
+    },
     /// No facilitator gives a verdict.
     #[error("no facilitator gave a verdict: {faults:?}")]
     FacilitatorUnavailable {

@@ -1,5 +1,8 @@
 //! Moving money: each settlement runs in a task of its own, on a runtime that outlives requests,
 //! connections and the proxy, from the durable intent to the durable outcome.
+//!
+//! Several facilitators never settle one payment: the next is asked only when the request certainly
+//! did not reach the one before. Whatever else went wrong is unknown, and the reconciler's business.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -146,55 +149,79 @@ impl Settler {
         })
     }
 
+    /// Asks one facilitator, and the next only when the one before certainly was not reached. Who
+    /// is going to be asked is on record before.
     async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
-        let Some((name, facilitator)) = order
-            .facilitators
-            .iter()
-            .find_map(|name| self.facilitators.get(name).map(|f| (name, f)))
-        else {
+        let candidates = self.candidates(order);
+        if candidates.is_empty() {
             drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
-        };
-        reach(Step::BeforeSettling);
-        let now = self.clock.now();
-        let intent = Move::Settling {
-            facilitator: name.clone(),
-        };
-        if let Err(error) = self.ledger.advance(order.claim, intent, now).await {
-            // Nobody was asked: the payment must not stay taken until the next start.
-            drop(self.record_released(order.claim, "ledger_failed"));
-            return Err(error.into());
         }
-        reach(Step::Settling);
-        let answer = facilitator.settle(&order.request).await;
-        reach(Step::Answered);
-        metrics::settlement(name, answer.word());
-        match answer {
-            SettleAnswer::Settled(receipt) => self.record_settled(order, receipt).await,
-            SettleAnswer::Refused(receipt) => {
-                let reason = receipt
-                    .error_reason
-                    .as_deref()
-                    .unwrap_or("settlement_refused")
-                    .into();
-                self.record_refused(order.claim, reason, &receipt).await?;
-                Err(PaymentRefusal::SettlementRefused {
-                    receipt: Box::new(receipt),
-                })
+        for (nth, (name, facilitator)) in candidates.into_iter().enumerate() {
+            reach(Step::BeforeSettling);
+            let to = Move::Settling {
+                facilitator: Arc::clone(&name),
+            };
+            let asked = self.ledger.advance(order.claim, to, self.clock.now()).await;
+            match asked {
+                Ok(()) => {}
+                Err(error) if nth == 0 => {
+                    // Nobody was asked: the payment must not stay taken until the next start.
+                    drop(self.record_released(order.claim, "ledger_failed"));
+                    return Err(error.into());
+                }
+                // The one on record was not reached, but it is the one that will be asked again.
+                Err(error) => return Err(still_settling(order.claim, &error)),
             }
-            SettleAnswer::NotSent(fault) => {
-                tracing::warn!(facilitator = %name, %fault, "settle request not sent");
-                let reason = "facilitator_unreachable".into();
-                self.record_refused(order.claim, reason, &SettlementResponse::default())
-                    .await?;
-                Err(PaymentRefusal::SettlementNotSent)
-            }
-            SettleAnswer::Unknown(fault) => {
-                tracing::error!(claim = order.claim.0, facilitator = %name, %fault,
-                    "settlement outcome unknown; it will be repeated");
-                Err(PaymentRefusal::OutcomeUnknown)
+            reach(Step::Settling);
+            let answer = facilitator.settle(&order.request).await;
+            reach(Step::Answered);
+            metrics::settlement(&name, answer.word());
+            match answer {
+                SettleAnswer::Settled(receipt) => return self.record_settled(order, receipt).await,
+                SettleAnswer::Refused(receipt) => return self.refused(order.claim, receipt).await,
+                SettleAnswer::NotSent(fault) => {
+                    tracing::warn!(facilitator = %name, %fault, "settle request not sent");
+                }
+                SettleAnswer::Unknown(fault) => {
+                    tracing::error!(claim = order.claim.0, facilitator = %name, %fault,
+                        "settlement outcome unknown; it will be repeated");
+                    return Err(PaymentRefusal::OutcomeUnknown);
+                }
             }
         }
+        let reason = "facilitator_unreachable".into();
+        self.record_refused(order.claim, reason, &SettlementResponse::default())
+            .await?;
+        Err(PaymentRefusal::SettlementNotSent)
+    }
+
+    /// The facilitators of the order, fit ones first. None is left out: one that kept failing is
+    /// still better than giving up.
+    fn candidates(&self, order: &Order) -> Vec<(Arc<str>, Arc<dyn Facilitator>)> {
+        let mut all: Vec<_> = order
+            .facilitators
+            .iter()
+            .filter_map(|name| Some((Arc::clone(name), Arc::clone(self.facilitators.get(name)?))))
+            .collect();
+        all.sort_by_cached_key(|(_, facilitator)| facilitator.fitness());
+        all
+    }
+
+    async fn refused(
+        &self,
+        claim: ClaimId,
+        receipt: SettlementResponse,
+    ) -> Result<Settled, PaymentRefusal> {
+        let reason = receipt
+            .error_reason
+            .as_deref()
+            .unwrap_or("settlement_refused")
+            .into();
+        self.record_refused(claim, reason, &receipt).await?;
+        Err(PaymentRefusal::SettlementRefused {
+            receipt: Box::new(receipt),
+        })
     }
 
     async fn record_settled(
@@ -228,10 +255,11 @@ impl Settler {
         claim: ClaimId,
         reason: Arc<str>,
         receipt: &SettlementResponse,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<(), PaymentRefusal> {
         let receipt = serde_json::to_string(receipt).unwrap_or_default().into();
         self.advance_patiently(claim, &Move::Refused { reason, receipt })
             .await
+            .map_err(|error| still_settling(claim, &error))
     }
 
     /// Gives a claim back, in a task of its own; the future resolves when that is on record.
@@ -363,6 +391,12 @@ impl Settler {
             work.await
         })
     }
+}
+
+/// What the ledger did not take leaves the claim `settling`: the reconciler goes on with it.
+fn still_settling(claim: ClaimId, error: &LedgerError) -> PaymentRefusal {
+    tracing::error!(claim = claim.0, %error, "the ledger did not take what became of a settlement");
+    PaymentRefusal::OutcomeUnknown
 }
 
 /// Keeps the process from ending: see [`Settler::busy`].

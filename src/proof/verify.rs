@@ -1,10 +1,12 @@
 //! Asks for the verdict on a checked proof: the cache first, then the offer's facilitators in order.
 //!
-//! A facilitator that cannot answer is passed over; one that says no is believed. Nothing here moves
-//! money, so asking twice is harmless.
+//! A facilitator that cannot answer is passed over at once; one that says no is believed. Nothing here
+//! moves money, so asking twice is harmless: when all were passed over, those whose fault may have
+//! been a moment's are asked again after a random pause.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -21,6 +23,10 @@ use crate::x402::reason::ReasonCode;
 const RETRY_AFTER_S: u64 = 5;
 /// The longest that a facilitator can make us send clients away for, in seconds.
 const RETRY_AFTER_S_MAX: u64 = 120;
+/// The pause before the first repetition; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause before a repetition.
+const PAUSE_MAX: Duration = Duration::from_millis(800);
 
 /// A proof that a facilitator found good. Only [`Verifier::verify`] makes one.
 #[derive(Debug)]
@@ -130,29 +136,57 @@ impl Verifier {
         decide(proof, verdict, Freshness::Fresh)
     }
 
+    /// Whether the verdict on `proof` is remembered, so that [`Verifier::verify`] asks nobody.
+    #[must_use]
+    pub fn remembers(&self, proof: &CheckedProof, now: UnixSeconds) -> bool {
+        self.cache
+            .get(&VerdictKey::of(proof.proof()), now)
+            .is_some()
+    }
+
     async fn ask(&self, proof: &Proof) -> Result<Verdict, Vec<(Arc<str>, FacilitatorFault)>> {
-        let mut faults = Vec::new();
-        for name in &proof.offer.facilitators {
-            let answer = match self.facilitators.get(name) {
-                Some(facilitator) => {
-                    self.call(Arc::clone(facilitator), proof.request.clone())
-                        .await
+        let mut left = proof.offer.facilitators.clone();
+        let mut faults = BTreeMap::new();
+        for round in 0_u32.. {
+            for name in std::mem::take(&mut left) {
+                let (answer, retries) = self.ask_one(&name, proof).await;
+                match answer {
+                    VerifyAnswer::Valid { payer } => {
+                        return Ok(Verdict::Valid {
+                            payer: payer.map(Arc::from),
+                            facilitator: name,
+                        });
+                    }
+                    VerifyAnswer::Invalid { reason } => return Ok(Verdict::Invalid { reason }),
+                    VerifyAnswer::Unavailable(fault) => {
+                        if round < retries && is_momentary(&fault) {
+                            left.push(Arc::clone(&name));
+                        }
+                        faults.insert(name, fault);
+                    }
                 }
-                None => unavailable("no facilitator of this name is configured"),
-            };
-            match answer {
-                VerifyAnswer::Valid { payer } => {
-                    let payer = payer.map(Arc::from);
-                    return Ok(Verdict::Valid {
-                        payer,
-                        facilitator: Arc::clone(name),
-                    });
-                }
-                VerifyAnswer::Invalid { reason } => return Ok(Verdict::Invalid { reason }),
-                VerifyAnswer::Unavailable(fault) => faults.push((Arc::clone(name), fault)),
+            }
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(pause_before(round)).await;
+        }
+        Err(faults.into_iter().collect())
+    }
+
+    /// The answer of one facilitator, and how often it may be asked again.
+    async fn ask_one(&self, name: &Arc<str>, proof: &Proof) -> (VerifyAnswer, u32) {
+        match self.facilitators.get(name) {
+            Some(facilitator) => {
+                let retries = facilitator.verify_retries();
+                let request = proof.request.clone();
+                (self.call(Arc::clone(facilitator), request).await, retries)
+            }
+            None => {
+                let why = "no facilitator of this name is configured";
+                (unavailable(why), 0)
             }
         }
-        Err(faults)
     }
 
     async fn call(
@@ -165,6 +199,33 @@ impl Verifier {
             .await
             .unwrap_or_else(|_| unavailable("the call was cut short"))
     }
+}
+
+/// Whether asking again in a moment may help. One that took all its time, or said when to come
+/// back, is not asked again while the client waits.
+const fn is_momentary(fault: &FacilitatorFault) -> bool {
+    match fault {
+        FacilitatorFault::Connect(_)
+        | FacilitatorFault::Broken(_)
+        | FacilitatorFault::Junk(_)
+        | FacilitatorFault::Saturated => true,
+        FacilitatorFault::Status {
+            status,
+            retry_after_s,
+        } => retry_after_s.is_none() && (*status >= 500 || matches!(status, 408 | 429)),
+        FacilitatorFault::Timeout(_)
+        | FacilitatorFault::TooLarge(_)
+        | FacilitatorFault::Pending
+        | FacilitatorFault::Open { .. } => false,
+    }
+}
+
+/// Between half and all of a pause that doubles each round, so that clients do not come back at once.
+fn pause_before(round: u32) -> Duration {
+    let factor = 1_u32.checked_shl(round).unwrap_or(u32::MAX);
+    let whole = PAUSE_MIN.saturating_mul(factor).min(PAUSE_MAX);
+    let millis = u64::try_from(whole.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(rand::random_range(millis / 2..=millis))
 }
 
 fn unavailable(why: &str) -> VerifyAnswer {
@@ -207,6 +268,7 @@ fn retry_after_s(faults: &[(Arc<str>, FacilitatorFault)]) -> u64 {
         .iter()
         .filter_map(|(_, fault)| match fault {
             FacilitatorFault::Status { retry_after_s, .. } => *retry_after_s,
+            FacilitatorFault::Open { retry_after_s } => Some(*retry_after_s),
             FacilitatorFault::Connect(_)
             | FacilitatorFault::Timeout(_)
             | FacilitatorFault::Broken(_)

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pingora::Result;
 use pingora::prelude::Session;
+use pingora::{Error, ErrorType, Result};
 use sha2::{Digest, Sha256};
 
 use crate::ledger::BodyDigest;
@@ -33,15 +33,27 @@ pub(super) async fn drain_small(session: &mut Session) {
     drop(tokio::time::timeout(DRAIN_TIME_MAX, drain).await);
 }
 
-/// Reads a body to its end for its digest; `None` when it is over the limit.
-pub(super) async fn digest(session: &mut Session, bytes_max: u64) -> Result<Option<BodyDigest>> {
+/// Reads a body to its end for its digest; `None` when it is over the limit. Each piece has its time.
+pub(super) async fn digest(
+    session: &mut Session,
+    bytes_max: u64,
+    piece_timeout: Duration,
+) -> Result<Option<BodyDigest>> {
     let (mut hash, mut read) = (Sha256::new(), 0_u64);
-    while let Some(chunk) = session.as_downstream_mut().read_request_body().await? {
+    loop {
+        let piece = session.as_downstream_mut().read_request_body();
+        // pingora keeps this time itself in HTTP/1 only.
+        let Ok(piece) = tokio::time::timeout(piece_timeout, piece).await else {
+            return Error::e_explain(ErrorType::ReadTimedout, "request body")
+                .map_err(Error::into_down);
+        };
+        let Some(chunk) = piece? else {
+            return Ok(Some(BodyDigest(hash.finalize().into())));
+        };
         read = read.saturating_add(chunk.len() as u64);
         if read > bytes_max {
             return Ok(None);
         }
         hash.update(&chunk);
     }
-    Ok(Some(BodyDigest(hash.finalize().into())))
 }

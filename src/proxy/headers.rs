@@ -169,6 +169,37 @@ impl ClientIdentity {
     }
 }
 
+/// The nearest address that is not a trusted proxy's: the peer, or behind trusted proxies the last
+/// untrusted one in `X-Forwarded-For`. What a client wrote there itself stands further left.
+pub(super) fn address_of(
+    request: &RequestHeader,
+    client: &ClientIdentity,
+    trusted: &[IpRange],
+) -> Option<IpAddr> {
+    let mut nearest = client.peer;
+    if !client.trusted {
+        return nearest;
+    }
+    let values: Vec<_> = request.headers.get_all("x-forwarded-for").iter().collect();
+    let texts = values
+        .iter()
+        .rev()
+        .map(|value| value.to_str().unwrap_or(""));
+    for element in texts.flat_map(|text| text.rsplit(',')) {
+        let element = element.trim();
+        let with_port = || element.parse::<SocketAddr>().ok().map(|a| a.ip());
+        let bare = element.trim_start_matches('[').trim_end_matches(']');
+        let Some(ip) = bare.parse::<IpAddr>().ok().or_else(with_port) else {
+            break;
+        };
+        nearest = Some(ip.to_canonical());
+        if !trusted.iter().any(|range| range.contains(ip)) {
+            break;
+        }
+    }
+    nearest
+}
+
 /// Writes `X-Forwarded-*` and `Forwarded`: appended after a trusted proxy's, otherwise afresh.
 pub(super) fn set_forwarding(
     request: &mut RequestHeader,
@@ -340,5 +371,41 @@ mod tests {
             assert_eq!(request.headers["x-forwarded-for"], want);
             assert_eq!(request.headers["x-forwarded-host"], "api.example.com");
         }
+    }
+
+    /// Who is taken for the client when 10.0.0.0/8 is trusted.
+    #[track_caller]
+    fn check_address(peer: &str, forwarded_for: &[&str], want: &str) {
+        let trusted = [IpRange {
+            address: "10.0.0.0".parse().unwrap(),
+            prefix: 8,
+        }];
+        let client = ClientIdentity::new(Some(peer.parse().unwrap()), false, &trusted);
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for value in forwarded_for {
+            request.append_header("X-Forwarded-For", *value).unwrap();
+        }
+        let found = address_of(&request, &client, &trusted).unwrap().to_string();
+        assert_eq!(found, want, "{peer} {forwarded_for:?}");
+    }
+
+    #[test]
+    fn the_client_is_the_nearest_address_that_no_trusted_proxy_has() {
+        check_address("192.0.2.1:5", &["198.51.100.1"], "192.0.2.1");
+        check_address("10.0.0.1:5", &[], "10.0.0.1");
+        check_address("10.0.0.1:5", &["198.51.100.1"], "198.51.100.1");
+        check_address(
+            "10.0.0.1:5",
+            &["forged, 198.51.100.1, 10.0.0.2"],
+            "198.51.100.1",
+        );
+        check_address(
+            "10.0.0.1:5",
+            &["203.0.113.9", "198.51.100.1"],
+            "198.51.100.1",
+        );
+        check_address("10.0.0.1:5", &["198.51.100.1:80"], "198.51.100.1");
+        check_address("10.0.0.1:5", &["[2001:db8::1]:80"], "2001:db8::1");
+        check_address("10.0.0.1:5", &["198.51.100.1, garbage"], "10.0.0.1");
     }
 }

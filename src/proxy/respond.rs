@@ -64,6 +64,7 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
             "Payments cannot be taken right now; nothing was charged.",
             30,
         ),
+        Refusal::RateLimited { retry_after_s, .. } => rate_limited(*retry_after_s),
         Refusal::BodyTooLarge => {
             plain(413, "body_too_large", "The request body is over the limit.")
         }
@@ -108,6 +109,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
         PaymentRefusal::SettlementRefused { receipt } => refused(receipt, purchase, seller),
         PaymentRefusal::InProgress => later(409, "payment_in_progress", IN_PROGRESS, 1),
         PaymentRefusal::Busy => later(503, "busy", STILL_GOOD, 1),
+        PaymentRefusal::RateLimited { retry_after_s } => rate_limited(*retry_after_s),
         PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => {
             later(503, "payment_unavailable", STILL_GOOD, *retry_after_s)
         }
@@ -133,6 +135,15 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
             with_receipt(plain(409, "paid_response_lost", LOST)?, receipt, purchase)
         }
     }
+}
+
+fn rate_limited(retry_after_s: u64) -> Result<Answer> {
+    later(
+        429,
+        "rate_limited",
+        "Too many requests. A payment sent with this one was not used and is still good.",
+        retry_after_s,
+    )
 }
 
 const IN_PROGRESS: &str = "A request with this payment is in progress. \

@@ -1,6 +1,7 @@
 //! Small configurations for tests, without a file.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,17 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             kept_responses_bytes_max: 1,
             retry_window: ms(1),
             duplicate_wait: ms(1),
+            unverified_proofs_per_client_max: 1,
+            verify_calls_per_minute_per_client: NonZeroU32::MIN,
+            verify_calls_per_minute_per_payer: NonZeroU32::MIN,
+            refused_proofs_per_minute_per_client: NonZeroU32::MIN,
+            rate_limit_keys_max: 1,
+            connections_max: 1,
+            connections_per_client_max: 1,
+            request_header_bytes_max: 1024,
+            header_timeout: ms(1),
+            idle_timeout: ms(1),
+            body_timeout: ms(1),
         },
         ledger: LedgerSettings::File(PathBuf::new()),
         facilitators: BTreeMap::new(),
@@ -142,6 +154,7 @@ pub(crate) fn rule(name: &str, line: usize, matches: &str, access: RuleAccess) -
         upstream: None,
         request_body_bytes_max: 20,
         access,
+        rate_limit: None,
     }
 }
 

@@ -127,6 +127,7 @@ impl RouteTable {
                 rule: UNMATCHED.into(),
                 upstream: Arc::clone(upstream),
                 request_body_bytes_max: settings.limits.request_body_bytes_max,
+                rate_limit: None,
             })),
         };
         let strict = strict_hosts(&rules, &mut errors);
@@ -284,6 +285,7 @@ fn grant(
             rule: Arc::clone(&rule.name),
             upstream: upstream?,
             request_body_bytes_max: rule.request_body_bytes_max,
+            rate_limit: rule.rate_limit,
         })));
     };
     let quote = offers.quote(&priced.accepts, faults);
@@ -315,6 +317,7 @@ fn priced_route(
         request_body_bytes_max: rule.request_body_bytes_max,
         kept_response_bytes_max: priced.kept_response_bytes_max,
         forward_conditional: priced.forward_conditional,
+        rate_limit: rule.rate_limit,
     })
 }
 

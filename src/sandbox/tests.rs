@@ -207,6 +207,9 @@ async fn start(options: SandboxOptions) -> (Sandbox, Arc<HttpFacilitator>, Strin
         answer_bytes_max: 65_536,
         headers: EndpointHeaders::default(),
         supported_cache: PathBuf::new(),
+        verify_retries: 0,
+        breaker_failures: 10,
+        breaker_open: Duration::from_secs(5),
     };
     let client = HttpFacilitator::new(&settings, None).unwrap();
     (sandbox, Arc::new(client), url)

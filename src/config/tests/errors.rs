@@ -188,6 +188,35 @@ fn rules_say_exactly_one_thing() {
 }
 
 #[test]
+fn a_rate_limit_says_how_many_in_which_time_and_by_whom() {
+    let limit = |text: &str| format!("price = \"$1\"\nrate_limit = {text}");
+    check_rule(&limit("100"), ("wrong-type", 5, 14, "100"));
+    let fault = |text: &str| {
+        let rule = format!(
+            "{BASE}[[rule]]\nname = \"a\"\npath = \"/a\"\n{}\n",
+            limit(text)
+        );
+        diagnostics(&rule).remove(0).code
+    };
+    assert_eq!(fault("{}"), "missing-key");
+    assert_eq!(fault("{ requests = 0 }"), "out-of-range");
+    assert_eq!(fault("{ requests = 1, per_s = 3601 }"), "out-of-range");
+    assert_eq!(fault("{ requests = 1, by = \"ip\" }"), "bad-value");
+    assert_eq!(fault("{ requests = 1, per = 1 }"), "unknown-key");
+    let free = format!(
+        "{BASE}[[rule]]\nname = \"a\"\npath = \"/a\"\nfree = true\n\
+         rate_limit = {{ requests = 1, by = \"payer\" }}\n"
+    );
+    assert_eq!(diagnostics(&free).remove(0).code, "contradiction");
+    let good = free.replace("payer", "rule");
+    let limit = settings_of(&good).rules[0].rate_limit.unwrap();
+    assert_eq!(
+        (limit.requests.get(), limit.per, limit.by),
+        (1, Duration::from_secs(60), LimitBy::Rule)
+    );
+}
+
+#[test]
 fn upstreams_are_servers_of_one_kind() {
     let url = "url = \"http://127.0.0.1:9000\"";
     check_instead(url, "", ("missing-key", 8, 1, "[upstream.api]"));

@@ -222,6 +222,21 @@ async fn of_a_thousand_claims_of_one_payment_exactly_one_wins() {
 }
 
 #[tokio::test]
+async fn the_facilitator_on_record_is_the_one_that_is_asked_last() {
+    let (_directory, ledger) = fresh();
+    let id = claim_in(&ledger, 1, State::Settling).await;
+    let facilitator = "second".into();
+    let step = Move::Settling { facilitator };
+    ledger.advance(id, step, NOW.plus(2)).await.unwrap();
+    let record = ledger.get(id).unwrap().unwrap();
+    assert_eq!(record.state, State::Settling);
+    assert_eq!(record.facilitator.as_deref(), Some("second"));
+    ledger.advance(id, settled(), NOW.plus(3)).await.unwrap();
+    let record = ledger.get(id).unwrap().unwrap();
+    assert_eq!(record.facilitator.as_deref(), Some("second"));
+}
+
+#[tokio::test]
 async fn every_illegal_move_is_refused_and_changes_nothing() {
     let (_directory, ledger) = fresh();
     let mut refused = 0;
@@ -247,7 +262,7 @@ async fn every_illegal_move_is_refused_and_changes_nothing() {
         assert_eq!(record.state, from);
         assert_ne!(record.changed_at, NOW.plus(9));
     }
-    assert_eq!(refused, 7 * 6 - 6);
+    assert_eq!(refused, 7 * 6 - 7);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use crate::x402::header;
 struct Scripted {
     name: Arc<str>,
     answers: Mutex<VecDeque<VerifyAnswer>>,
+    retries: u32,
 }
 
 #[async_trait]
@@ -38,14 +39,23 @@ impl Facilitator for Scripted {
     async fn supported(&self) -> Result<Supported, FacilitatorFault> {
         Err(FacilitatorFault::Saturated)
     }
+
+    fn verify_retries(&self) -> u32 {
+        self.retries
+    }
 }
 
 fn verifier(scripts: Vec<(&str, Vec<VerifyAnswer>)>) -> Verifier {
+    retrying(0, scripts)
+}
+
+fn retrying(retries: u32, scripts: Vec<(&str, Vec<VerifyAnswer>)>) -> Verifier {
     let facilitators = scripts.into_iter().map(|(name, answers)| {
         let name: Arc<str> = name.into();
         let scripted = Scripted {
             name: Arc::clone(&name),
             answers: Mutex::new(answers.into()),
+            retries,
         };
         (name, Arc::new(scripted) as Arc<dyn Facilitator>)
     });
@@ -158,6 +168,42 @@ async fn a_facilitator_that_cannot_answer_is_passed_over() {
     let verifier = verifier(vec![("a", vec![down(None)]), ("b", vec![good("x")])]);
     let proof = verifier.verify(evm_proof(&["a", "b"]), NOW).await.unwrap();
     assert_eq!(&**proof.facilitator(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_a_moments_fault_is_asked_again_after_all_others() {
+    let broken = || VerifyAnswer::Unavailable(FacilitatorFault::Broken("reset".to_owned()));
+    let both = retrying(
+        1,
+        vec![("a", vec![broken(), good("x")]), ("b", vec![down(None)])],
+    );
+    let since = tokio::time::Instant::now();
+    let proof = both.verify(evm_proof(&["a", "b"]), NOW).await.unwrap();
+    assert_eq!(&**proof.facilitator(), "a");
+    assert!((25..=60).contains(&since.elapsed().as_millis()), "a pause");
+
+    let thrice = retrying(
+        3,
+        vec![("a", vec![broken(), broken(), broken(), good("x")])],
+    );
+    assert!(thrice.verify(evm_proof(&["a"]), NOW).await.is_ok());
+    let too_often = retrying(1, vec![("a", vec![broken(), broken(), good("x")])]);
+    assert!(too_often.verify(evm_proof(&["a"]), NOW).await.is_err());
+}
+
+#[tokio::test]
+async fn who_took_all_its_time_or_said_when_to_come_back_is_not_asked_again() {
+    let open = FacilitatorFault::Open { retry_after_s: 3 };
+    for fault in [
+        down(Some(9)),
+        VerifyAnswer::Unavailable(FacilitatorFault::Timeout(1)),
+        VerifyAnswer::Unavailable(open),
+    ] {
+        let told = format!("{fault:?}");
+        let verifier = retrying(5, vec![("a", vec![fault, good("x")])]);
+        let answer = verifier.verify(evm_proof(&["a"]), NOW).await;
+        assert!(answer.is_err(), "{told}");
+    }
 }
 
 #[tokio::test]

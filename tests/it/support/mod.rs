@@ -2,6 +2,7 @@
 //! and clients that can say exactly what they want to say.
 
 pub mod buyer;
+pub mod front;
 pub mod http;
 pub mod http2;
 pub mod lenient;

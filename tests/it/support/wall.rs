@@ -1,9 +1,10 @@
 //! The real binary in a directory of its own, between an origin and the sandbox facilitator.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use farewall::sandbox::{Sandbox, SandboxOptions};
@@ -64,6 +65,10 @@ pub struct Setup {
     pub listen: String,
     /// Base URL in place of the sandbox.
     pub facilitator_url: Option<String>,
+    /// Whether to listen on a loopback address that no other wall has.
+    pub on_own_address: bool,
+    /// Base URL of a second facilitator, asked after the first.
+    pub second_facilitator_url: Option<String>,
     /// Base URL in place of the origin.
     pub upstream_url: Option<String>,
     /// The admin listener, off when there is none.
@@ -106,6 +111,8 @@ impl Wall {
             "1000000",
             "--format",
             "json",
+            "--limit",
+            "100000",
             "--ledger",
             &self.ledger,
         ]);
@@ -129,6 +136,11 @@ impl Wall {
     /// The log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where a file of its directory is.
@@ -204,7 +216,10 @@ impl Setup {
 
     fn start_between(self, origin: Origin, sandbox: Sandbox, sandbox_url: String) -> Wall {
         let dir = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let address = match self.on_own_address {
+            true => free_own_address(),
+            false => free_address(),
+        };
         let config = dir.path().join("farewall.toml");
         std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
         let mut child = spawn(&config, &dir);
@@ -225,6 +240,11 @@ impl Setup {
 
     fn toml(&self, address: SocketAddr, origin: SocketAddr, sandbox: &str) -> String {
         let mut text = String::new();
+        let (mut second, mut names) = (String::new(), "\"sandbox\"");
+        if let Some(url) = &self.second_facilitator_url {
+            second = format!("[facilitator.second]\nurl = \"{url}\"\nsandbox = true");
+            names = "\"sandbox\", \"second\"";
+        }
         let facilitator = self.facilitator_url.as_deref().unwrap_or(sandbox);
         let origin = format!("http://{origin}");
         let origin = self.upstream_url.as_deref().unwrap_or(&origin);
@@ -248,11 +268,12 @@ address = "{address}"
 url = "{facilitator}"
 sandbox = true
 {settings}
+{second}
 [accept.base-sepolia-usdc]
 network = "base-sepolia"
 asset = "USDC"
 pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-facilitators = ["sandbox"]
+facilitators = [{names}]
 [upstream.api]
 url = "{origin}"
 {upstream}
@@ -300,6 +321,20 @@ pub fn free_address() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
+}
+
+/// The same on a loopback address of its own, where there are many: where many walls start at once,
+/// a port that is free now may be somebody's before the wall has it.
+fn free_own_address() -> SocketAddr {
+    static NTH: AtomicU8 = AtomicU8::new(0);
+    let nth = NTH.fetch_add(1, Ordering::Relaxed);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let own = if cfg!(target_os = "linux") {
+        Ipv4Addr::new(127, 1 + high % 200, low, 1 + nth % 250)
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
+    TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
 fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {

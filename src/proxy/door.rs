@@ -1,0 +1,162 @@
+//! The door before pingora: how many connections there are, and how their requests are read.
+//!
+//! HTTP/1 is read through [`Watched`], which bounds request heads. HTTP/2 has its own bounds, which
+//! are set where the server is made.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
+use pingora::server::ShutdownWatch;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::config::settings::IpRange;
+use crate::metrics;
+use crate::proxy::watched::{HeadLimits, Progress, Watched};
+use crate::throttle::{Client, Share, Shares};
+
+/// What every HTTP/2 connection begins with.
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bounds on heads.
+#[derive(Clone, Debug)]
+pub struct DoorLimits {
+    /// Bytes of a request line and its headers.
+    pub head_bytes_max: usize,
+    /// How long a head may take.
+    pub head_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// Whether clients may speak HTTP/2 without TLS.
+    pub h2c: bool,
+}
+
+/// The connections of all doors.
+pub struct Connections {
+    places: Semaphore,
+    shares: Shares<Client>,
+    trusted_proxies: Vec<IpRange>,
+}
+
+impl Connections {
+    /// At most so many in all, and of one client; trusted proxies count as none.
+    #[must_use]
+    pub fn new(max: usize, per_client_max: usize, trusted_proxies: Vec<IpRange>) -> Self {
+        Self {
+            places: Semaphore::new(max.min(Semaphore::MAX_PERMITS)),
+            shares: Shares::new(per_client_max),
+            trusted_proxies,
+        }
+    }
+
+    /// The client's share, `None` inside for a trusted proxy; or why there is none.
+    fn share(&self, peer: Option<IpAddr>) -> Result<Option<Share<Client>>, &'static str> {
+        let trusted = |ip| self.trusted_proxies.iter().any(|r| r.contains(ip));
+        if peer.is_some_and(trusted) {
+            return Ok(None);
+        }
+        let share = self.shares.take(Client::at(peer));
+        share.map(Some).ok_or("too_many_of_one_client")
+    }
+}
+
+/// Lets connections in to `app`.
+pub struct Door<A> {
+    app: Arc<A>,
+    limits: DoorLimits,
+    connections: Arc<Connections>,
+}
+
+impl<A> Door<A> {
+    /// The door of `app`.
+    pub fn new(app: A, limits: DoorLimits, connections: Arc<Connections>) -> Self {
+        Self {
+            app: Arc::new(app),
+            limits,
+            connections,
+        }
+    }
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
+    /// The requests of an HTTP/1 connection, one after the other.
+    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let progress = Arc::new(Progress::default());
+        let limits = HeadLimits {
+            bytes_max: self.limits.head_bytes_max,
+            timeout: self.limits.head_timeout,
+            idle_timeout: self.limits.idle_timeout,
+        };
+        let watched = Watched::new(stream, limits, Arc::clone(&progress));
+        let mut next: (Stream, Option<HttpPersistentSettings>) = (Box::new(watched), None);
+        loop {
+            let (stream, earlier) = next;
+            let mut session = ServerSession::new_http1(stream);
+            match earlier {
+                Some(settings) => settings.apply_to_session(&mut session),
+                None => session.set_keepalive(Some(self.limits.idle_timeout.as_secs().max(1))),
+            }
+            if *shutdown.borrow() {
+                session.set_keepalive(None);
+            }
+            let served = self.app.process_new_http(session, shutdown);
+            match progress.of_one_request(served).await {
+                Some(reused) => next = reused.consume(),
+                None => return,
+            }
+        }
+    }
+
+    /// Whether the client begins as HTTP/2 does; `None` when it says nothing in time.
+    async fn begins_as_http2(&self, stream: &mut Stream) -> Option<bool> {
+        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            return Some(true);
+        }
+        if !self.limits.h2c || stream.get_ssl_digest().is_some() {
+            return Some(false);
+        }
+        let mut begin = [0; H2_PREFACE.len()];
+        let peeked = timeout(self.limits.head_timeout, stream.try_peek(&mut begin)).await;
+        Some(peeked.ok()?.ok()? && begin == *H2_PREFACE)
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
+    async fn process_new(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Ok(_place) = self.connections.places.try_acquire() else {
+            metrics::connection_refused("too_many");
+            return None;
+        };
+        let digest = stream.get_socket_digest();
+        let peer = digest.and_then(|d| Some(d.peer_addr()?.as_inet()?.ip()));
+        let _share = match self.connections.share(peer) {
+            Ok(share) => share,
+            Err(reason) => {
+                metrics::connection_refused(reason);
+                return None;
+            }
+        };
+        match self.begins_as_http2(&mut stream).await {
+            Some(true) => self.app.process_new(stream, shutdown).await,
+            Some(false) => {
+                self.serve_http1(stream, shutdown).await;
+                None
+            }
+            None => None,
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.app.http_cleanup().await;
+    }
+}

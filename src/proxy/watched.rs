@@ -1,0 +1,423 @@
+//! A connection whose request heads have one time and one size.
+//!
+//! pingora 0.9 waits up to a minute for each single read of a head, takes a head of a megabyte and
+//! parses it anew at every read, so that one byte a minute keeps a connection for years and single
+//! bytes keep a core busy. It reads through this instead, which hands a head out when it is whole.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::metrics;
+
+/// What is read at once while a head is read.
+const READ_BYTES: usize = 4096;
+/// After a refusal so long is read on, so that the answer is not lost behind a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Bounds on heads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadLimits {
+    /// Bytes of a request line and its headers.
+    pub(super) bytes_max: usize,
+    /// How long a head may take from its first byte, and the first of a connection in all.
+    pub(super) timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub(super) idle_timeout: Duration,
+}
+
+/// Which head is awaited: the nth while the number is odd, none while it is even.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicUsize);
+
+tokio::task_local! {
+    /// Of the connection whose request this task serves.
+    static PROGRESS: Arc<Progress>;
+}
+
+impl Progress {
+    /// The next head is awaited while `serve` runs, until [`head_was_read`] is called from within.
+    pub(super) async fn of_one_request<T>(self: &Arc<Self>, serve: impl Future<Output = T>) -> T {
+        self.go_to(1);
+        PROGRESS.scope(Arc::clone(self), serve).await
+    }
+
+    fn awaited(&self) -> Option<usize> {
+        let nth = self.0.load(Ordering::Acquire);
+        (nth % 2 == 1).then_some(nth)
+    }
+
+    /// On to the next odd number, or the next even one. One task at a time does this.
+    fn go_to(&self, parity: usize) {
+        let step = |nth: usize| {
+            nth.wrapping_add(1)
+                .wrapping_add(usize::from(nth % 2 == parity))
+        };
+        self.0
+            .store(step(self.0.load(Ordering::Acquire)), Ordering::Release);
+    }
+}
+
+/// Whoever serves a request says so when it has one: what follows is no head any more.
+pub(super) fn head_was_read() {
+    // HTTP/2 connections have no progress: their heads are bounded by the protocol's own settings.
+    let _ = PROGRESS.try_with(|progress| {
+        if progress.awaited().is_some() {
+            progress.go_to(0);
+        }
+    });
+}
+
+/// A stream that is watched while heads are read.
+pub(super) struct Watched {
+    inner: Stream,
+    limits: HeadLimits,
+    progress: Arc<Progress>,
+    head: usize,
+    stage: Stage,
+    held: BytesMut,
+    searched: usize,
+    timer: Pin<Box<Sleep>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Nothing of the head is there.
+    Waiting,
+    /// Some of it is.
+    Reading,
+    /// All of it is, or the client has closed.
+    Whole,
+    /// Answered; what still comes is thrown away.
+    Refused,
+}
+
+impl Watched {
+    /// A new connection, whose first head is awaited from now on.
+    pub(super) fn new(inner: Stream, limits: HeadLimits, progress: Arc<Progress>) -> Self {
+        Self {
+            inner,
+            limits,
+            progress,
+            head: 0,
+            stage: Stage::Waiting,
+            held: BytesMut::new(),
+            searched: 0,
+            timer: Box::pin(sleep(limits.timeout)),
+        }
+    }
+
+    fn set_timer(&mut self, after: Duration) {
+        let now = Instant::now();
+        self.timer
+            .as_mut()
+            .reset(now.checked_add(after).unwrap_or(now));
+    }
+
+    /// Ready when there is something to hand out: a whole head, or what there is of it at the end.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.stage == Stage::Refused {
+                return self.poll_linger(cx);
+            }
+            let end = end_of_head(&mut self.held, &mut self.searched);
+            if end.unwrap_or(self.held.len()) > self.limits.bytes_max {
+                self.refuse(cx, &TOO_LARGE);
+                continue;
+            }
+            if end.is_some() {
+                self.stage = Stage::Whole;
+                return Poll::Ready(Ok(()));
+            }
+            if self.stage == Stage::Waiting && !self.held.is_empty() {
+                self.stage = Stage::Reading;
+                // The first head's time runs from the beginning of the connection.
+                if self.head > 1 {
+                    self.set_timer(self.limits.timeout);
+                }
+            }
+            if self.timer.as_mut().poll(cx).is_ready() {
+                if self.stage == Stage::Waiting {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                self.refuse(cx, &TOO_SLOW);
+                continue;
+            }
+            if ready!(self.poll_more(cx))? == 0 {
+                self.stage = Stage::Whole;
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; READ_BYTES];
+        let mut read = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
+        self.held.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Answers in pingora's place. Nothing was written before, so that the answer fits the socket.
+    fn refuse(&mut self, cx: &mut Context<'_>, refusal: &HeadRefusal) {
+        metrics::connection_refused(refusal.code);
+        let mut inner = Pin::new(&mut self.inner);
+        let written = inner.as_mut().poll_write(cx, refusal.answer().as_bytes());
+        // A client that does not take it has nothing to complain about.
+        let _ = (written, inner.as_mut().poll_flush(cx));
+        let _ = inner.poll_shutdown(cx);
+        self.stage = Stage::Refused;
+        self.set_timer(LINGER);
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.held.clear();
+        loop {
+            if self.timer.as_mut().poll(cx).is_ready() || ready!(self.poll_more(cx))? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            self.held.clear();
+        }
+    }
+}
+
+/// Why a head is not handed on.
+struct HeadRefusal {
+    status: &'static str,
+    code: &'static str,
+    message: &'static str,
+}
+
+const TOO_SLOW: HeadRefusal = HeadRefusal {
+    status: "408 Request Timeout",
+    code: "head_too_slow",
+    message: "The request line and headers did not arrive in time.",
+};
+
+const TOO_LARGE: HeadRefusal = HeadRefusal {
+    status: "431 Request Header Fields Too Large",
+    code: "head_too_large",
+    message: "The request line and headers are over the limit.",
+};
+
+impl HeadRefusal {
+    fn answer(&self) -> String {
+        let Self {
+            status,
+            code,
+            message,
+        } = self;
+        let body = format!("{{\"error\":\"{code}\",\"message\":\"{message}\"}}");
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+    }
+}
+
+/// Where a head ends: behind its empty line, after line feeds with or without carriage returns, as
+/// pingora's parser takes them. Empty lines before a head are dropped.
+fn end_of_head(head: &mut BytesMut, searched: &mut usize) -> Option<usize> {
+    if *searched == 0 {
+        let blank = head.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+        let blank = blank.count();
+        head.advance(blank);
+    }
+    let from = searched.saturating_sub(2);
+    let tail = head.get(from..)?;
+    *searched = head.len();
+    let lines = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    for (at, _) in lines {
+        let after = tail.get(at.saturating_add(1)..).unwrap_or_default();
+        let blank = match after {
+            [b'\n', ..] => 2,
+            [b'\r', b'\n', ..] => 3,
+            _ => continue,
+        };
+        return Some(from.saturating_add(at).saturating_add(blank));
+    }
+    None
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Some(head) = this.progress.awaited() {
+            if this.head != head {
+                (this.stage, this.searched) = (Stage::Waiting, 0);
+                if this.head > 0 {
+                    this.set_timer(this.limits.idle_timeout);
+                }
+                this.head = head;
+            }
+            if this.stage != Stage::Whole {
+                ready!(this.poll_head(cx))?;
+            }
+        }
+        if this.held.is_empty() {
+            return Pin::new(&mut this.inner).poll_read(cx, buf);
+        }
+        let taken = this.held.len().min(buf.remaining());
+        buf.put_slice(&this.held.split_to(taken));
+        if this.held.is_empty() {
+            // Between requests a connection holds no buffer.
+            this.held = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+impl std::fmt::Debug for Watched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What is held are a client's headers.
+        f.debug_struct("Watched")
+            .field("inner", &self.inner)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Watched {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(self.inner.as_mut()).await;
+    }
+}
+
+#[async_trait]
+impl Peek for Watched {}
+
+impl UniqueID for Watched {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Watched {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Watched {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Watched {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Watched {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much of the bytes after blank lines is the head, after these reads; the last one ends it.
+    #[track_caller]
+    fn check(reads: &[&str], want: Option<usize>) {
+        let (mut head, mut searched, mut end) = (BytesMut::new(), 0, None);
+        for read in reads {
+            assert_eq!(end, None, "{reads:?}: too early");
+            head.extend_from_slice(read.as_bytes());
+            end = end_of_head(&mut head, &mut searched);
+        }
+        assert_eq!(end, want, "{reads:?}");
+    }
+
+    #[test]
+    fn a_head_ends_with_an_empty_line_however_it_arrives() {
+        check(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n"], Some(27));
+        check(&["GET / HTTP/1.1\nHost: a\n\n"], Some(24));
+        check(&["GET / HTTP/1.1\r\nHost: a\n\r\nbody\n\n"], Some(26));
+        check(&["GET / HTTP/1.1\r\nHost: a\r\n"], None);
+        check(&["GET / HTTP/1.1\r\n\r", "\nbody"], Some(18));
+        check(&["GET / HTTP/1.1\r\n", "\r\n"], Some(18));
+        check(&["GET / HTTP/1.1\n", "\n"], Some(16));
+        check(&["\r\n\r\n"], None);
+        check(&["\r\n", "\r\n", "GET / HTTP/1.1\r\n\r\n"], Some(18));
+        let bytes: Vec<String> = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+            .chars()
+            .map(String::from)
+            .collect();
+        let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
+        check(&bytes, Some(27));
+    }
+}
