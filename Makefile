@@ -2,7 +2,7 @@
 # compiler and make:  `make demo` shows Farewall at work, `make test` passes the tests.
 # Behind them stand plain `cargo run --release -- demo` and `cargo test`.
 
-.PHONY: demo test e2e check-tools
+.PHONY: demo test e2e kills-postgres check-tools
 
 demo: check-tools
 	cargo run --release -- demo $(ARGS)
@@ -13,6 +13,12 @@ test: check-tools
 # Needs node and python3; skips loudly without them. Everything else it installs itself.
 e2e: check-tools
 	tests/e2e/run.sh
+
+# Ends walls that share one PostgreSQL with SIGKILL, again and again, under paid load. Needs the
+# programs of a PostgreSQL server: apt-get install postgresql.
+KILLS ?= 500
+kills-postgres: check-tools
+	CI=true FAREWALL_PG_KILLS=$(KILLS) cargo test --locked --test it postgres::kills -- --nocapture
 
 # pingora compresses with zlib-ng, whose build needs cmake.
 check-tools:

@@ -124,20 +124,9 @@ impl App {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         require_free_addresses(&settings)?;
-        let payments = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("payments")
-            .enable_all()
-            .build()
-            .map_err(|cause| StartError::Io {
-                what: "cannot start threads".to_owned(),
-                cause,
-            })?;
+        let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let ledger_lock = match &settings.ledger {
-            LedgerSettings::File(path) => Some(lock_ledger(path)?),
-            LedgerSettings::Server(_) => None,
-        };
+        let ledger_lock = lock_ledger(&settings.ledger)?;
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
         let facilitators = facilitators(&settings)?;
         let book = payments.block_on(supported(&settings, &facilitators));
@@ -233,8 +222,11 @@ impl App {
 }
 
 /// Takes the file beside the ledger that says "one wall a ledger". The system lets go of it when the
-/// process ends; the file itself stays and means nothing.
-fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
+/// process ends; the file itself stays and means nothing. A server needs none: walls share it.
+fn lock_ledger(ledger: &LedgerSettings) -> Result<Option<File>, StartError> {
+    let LedgerSettings::File(ledger) = ledger else {
+        return Ok(None);
+    };
     let mut name = ledger.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let path = ledger.with_file_name(name);
@@ -246,10 +238,22 @@ fn lock_ledger(ledger: &Path) -> Result<File, StartError> {
     let options = options.create(true).truncate(false).write(true).mode(0o600);
     let file = options.open(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
+}
+
+fn payments_runtime() -> Result<Runtime, StartError> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("payments")
+        .enable_all()
+        .build()
+        .map_err(|cause| StartError::Io {
+            what: "cannot start threads".to_owned(),
+            cause,
+        })
 }
 
 fn open_ledger(

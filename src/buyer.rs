@@ -39,9 +39,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// The pause after a broken connection.
 const BROKEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Somebody with a key.
+/// Somebody with a key. It stays at one place in memory, is wiped when the buyer is dropped, and can
+/// be neither shown nor copied.
 pub struct Buyer {
-    key: SecretKey,
+    key: Box<SecretKey>,
 }
 
 /// The request that may cost something.
@@ -67,7 +68,7 @@ pub enum Asked {
 }
 
 /// A signed payment, ready to be sent as a header.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Proof {
     /// `PAYMENT-SIGNATURE` or `X-PAYMENT`.
     pub header: &'static str,
@@ -75,6 +76,16 @@ pub struct Proof {
     pub value: String,
     /// From when on it is worthless.
     pub valid_before: UnixSeconds,
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The value holds a signature.
+        f.debug_struct("Proof")
+            .field("header", &self.header)
+            .field("valid_before", &self.valid_before)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a purchase ended.
@@ -156,10 +167,17 @@ pub async fn ask(client: &Client, order: &Order) -> Result<Asked, BuyError> {
 }
 
 impl Buyer {
-    /// A buyer who pays from the account of this key.
+    /// A buyer who pays from the account of this key. The argument is wiped; a caller that keeps
+    /// another copy wipes that.
     #[must_use]
-    pub const fn new(key: SecretKey) -> Self {
-        Self { key }
+    pub fn new(mut key: SecretKey) -> Self {
+        let kept = Box::new(key);
+        key.non_secure_erase();
+        Self { key: kept }
+    }
+
+    fn wipe(&mut self) {
+        self.key.non_secure_erase();
     }
 
     /// The account that pays.
@@ -261,7 +279,7 @@ impl Buyer {
 
 impl Drop for Buyer {
     fn drop(&mut self) {
-        self.key.non_secure_erase();
+        self.wipe();
     }
 }
 

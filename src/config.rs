@@ -9,6 +9,7 @@
 pub mod settings;
 pub mod diagnostic;
 pub mod keys;
+mod mask;
 mod secrets;
 mod document;
 mod reader;

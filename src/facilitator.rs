@@ -21,10 +21,17 @@ use crate::x402::reason::ReasonCode;
 /// The body of `/verify` and `/settle`: our own requirement beside the client's payload.
 ///
 /// Kept as text, so that a settlement is repeated byte for byte.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FacilitatorRequest {
     /// `{"x402Version":…,"paymentPayload":…,"paymentRequirements":…}`
     pub body: Arc<str>,
+}
+
+impl std::fmt::Debug for FacilitatorRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever has it can have the payment settled.
+        write!(f, "FacilitatorRequest({} bytes)", self.body.len())
+    }
 }
 
 /// What `/verify` said.

@@ -13,6 +13,8 @@ mod in_flight;
 mod paid;
 mod refusal;
 mod settler;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -32,12 +32,22 @@ pub use self::parse::parse;
 pub use self::verify::{VerifiedProof, Verifier, VerifyError};
 
 /// The payment headers of a request, every value of each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ProofHeaders<'a> {
     /// Values of `PAYMENT-SIGNATURE`, version 2.
     pub payment_signature: Vec<&'a [u8]>,
     /// Values of `X-PAYMENT`, version 1.
     pub x_payment: Vec<&'a [u8]>,
+}
+
+impl std::fmt::Debug for ProofHeaders<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The values hold signatures.
+        f.debug_struct("ProofHeaders")
+            .field("payment_signature", &self.payment_signature.len())
+            .field("x_payment", &self.x_payment.len())
+            .finish()
+    }
 }
 
 impl ProofHeaders<'_> {

@@ -341,3 +341,42 @@ async fn a_request_that_pays_already_is_not_sent() {
     let asked = ask(&client().unwrap(), &order).await;
     assert!(matches!(asked, Err(BuyError::AlreadyPaying(_))));
 }
+
+/// Implemented for types that can be shown, so that asking a type that cannot is ambiguous if it can.
+trait CanBeShown<A> {
+    fn question() {}
+}
+impl<T: ?Sized> CanBeShown<()> for T {}
+struct Shown;
+impl<T: ?Sized + std::fmt::Debug> CanBeShown<Shown> for T {}
+
+#[test]
+fn a_buyers_key_is_wiped_on_drop_and_can_be_neither_shown_nor_copied() {
+    let question: fn() = <Buyer as CanBeShown<_>>::question; // ambiguous if `Buyer: Debug`
+    question();
+    assert!(std::mem::needs_drop::<Buyer>());
+    let mut buyer = buyer();
+    let before = buyer.key.secret_bytes();
+    buyer.wipe(); // all that `drop` does
+    assert_ne!(buyer.key.secret_bytes(), before);
+    let half = &before[..16];
+    assert!(!buyer.key.secret_bytes().windows(16).any(|w| w == half));
+}
+
+#[test]
+fn what_can_move_money_is_not_shown() {
+    let choice = challenge(&[offer()]).choose(&limit("$0.01")).unwrap();
+    let payload = buyer().sign(&choice, NOW, B256::ZERO);
+    let signature = payload["signature"].as_str().unwrap();
+    let (_, parsed) = eip3009::from_payload(&payload).unwrap();
+    assert!(!format!("{parsed:?}").contains(&signature[4..20]));
+    let request = crate::facilitator::FacilitatorRequest {
+        body: Value::Object(payload.clone()).to_string().into(),
+    };
+    assert!(!format!("{request:?}").contains(signature));
+    let headers = crate::proof::ProofHeaders {
+        payment_signature: vec![signature.as_bytes()],
+        x_payment: vec![],
+    };
+    assert!(!format!("{headers:?}").contains("48, 120")); // `0x` as bytes
+}

@@ -11,7 +11,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, Url};
 use secp256k1::SecretKey;
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::buyer::choice::SpendLimit;
 use crate::buyer::{self, Asked, BuyError, Buyer, Order, Outcome};
@@ -93,8 +93,8 @@ async fn buy(args: Args) -> Result<ExitCode, ExitCode> {
     let Some(path) = args.key_file.filter(|_| !args.dry_run) else {
         return dry_run(&client, &order, &limit).await;
     };
-    let key = read_key(&path).map_err(|error| outside(format!("{}: {error}", path.display())))?;
-    let outcome = Buyer::new(key)
+    let buyer = read_buyer(&path).map_err(|e| outside(format!("{}: {e}", path.display())))?;
+    let outcome = buyer
         .pay(&client, &order, &limit, &SystemClock)
         .await
         .map_err(|error| fail_to_buy(&error))?;
@@ -213,7 +213,14 @@ fn order(args: &Args) -> io::Result<Order> {
     })
 }
 
-/// Every copy of the digits that we make is wiped.
+/// The buyer whose key this file holds. Every copy of the key that is made on the way is wiped.
+fn read_buyer(path: &Path) -> Result<Buyer, KeyError> {
+    let mut key = read_key(path)?;
+    let buyer = Buyer::new(key);
+    key.non_secure_erase();
+    Ok(buyer)
+}
+
 fn read_key(path: &Path) -> Result<SecretKey, KeyError> {
     let file = File::open(path)?;
     let mode = file.metadata()?.mode();
@@ -238,14 +245,12 @@ fn read_key(path: &Path) -> Result<SecretKey, KeyError> {
 fn parse_key(text: &str) -> Result<SecretKey, KeyError> {
     let digits = text.trim();
     let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    let mut bytes = [0; 32];
-    let read = match digits.len() {
-        64 => hex::decode_to_slice(digits, &mut bytes).map_err(|_| KeyError::Digits),
-        _ => Err(KeyError::Digits),
-    };
-    let key = read.and_then(|()| SecretKey::from_byte_array(bytes).map_err(|_| KeyError::Key));
-    bytes.zeroize();
-    key
+    let mut bytes = Zeroizing::new([0; 32]);
+    match digits.len() {
+        64 => hex::decode_to_slice(digits, bytes.as_mut()).map_err(|_| KeyError::Digits)?,
+        _ => return Err(KeyError::Digits),
+    }
+    SecretKey::from_byte_array(*bytes).map_err(|_| KeyError::Key)
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

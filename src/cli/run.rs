@@ -4,8 +4,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::app::{App, StartError};
 use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE, check};
@@ -64,18 +67,47 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 /// Human on a terminal, JSON otherwise; `RUST_LOG` filters in place of `default`.
+///
+/// Whatever `RUST_LOG` says, packages other than this one are not heard below `info`: at `debug` and
+/// `trace` they print the headers of requests, which hold payments and the keys to facilitators.
 pub(super) fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let filter = filter.and(filter_fn(|event| {
+        may_be_heard(event.target(), *event.level())
+    }));
     // A log line that cannot be written (to a file on a full disk) is lost. Reporting that on the
     // same stream would panic, in the middle of a payment.
-    let log = fmt()
-        .with_env_filter(filter)
+    let log = fmt::layer()
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    let started = if std::io::stderr().is_terminal() {
-        log.try_init()
+    let log = if std::io::stderr().is_terminal() {
+        log.boxed()
     } else {
-        log.json().flatten_event(true).try_init()
+        log.json().flatten_event(true).boxed()
     };
+    let started = tracing_subscriber::registry()
+        .with(log.with_filter(filter))
+        .try_init();
     drop(started);
+}
+
+fn may_be_heard(target: &str, level: Level) -> bool {
+    let is_ours = target == "farewall" || target.starts_with("farewall::");
+    is_ours || level <= Level::INFO
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_packages_are_not_heard_below_info() {
+        assert!(may_be_heard("farewall", Level::TRACE));
+        assert!(may_be_heard("farewall::gate", Level::TRACE));
+        assert!(may_be_heard("pingora_core", Level::INFO));
+        for target in ["pingora_core::protocols", "h2::codec", "farewall_like", ""] {
+            assert!(!may_be_heard(target, Level::DEBUG), "{target}");
+            assert!(!may_be_heard(target, Level::TRACE), "{target}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Place, Severity};
+use super::mask;
 use super::secrets::{self, Surroundings};
 use super::settings::Location;
 
@@ -133,7 +134,8 @@ impl Files {
     }
 
     /// Remembers a complaint about `at`.
-    pub(super) fn complain(&self, at: Span, diagnostic: Diagnostic) {
+    pub(super) fn complain(&self, at: Span, mut diagnostic: Diagnostic) {
+        diagnostic.message = mask::starred(&diagnostic.message);
         self.complaints.borrow_mut().push((at, diagnostic));
     }
 
@@ -209,16 +211,16 @@ impl Files {
     /// A line with every secret in it starred out, character by character.
     fn masked(&self, file: usize, start: usize, line: &str) -> String {
         let masks = self.masks.borrow();
-        if masks.is_empty() {
-            return line.to_owned();
-        }
+        let obvious = mask::hidden(line);
         let hidden = |at: usize| {
             let inside = |mask: &Span| mask.file == file && (mask.start..mask.end).contains(&at);
             masks.iter().any(inside)
         };
         line.char_indices()
             .map(|(at, c)| {
-                if hidden(start.saturating_add(at)) {
+                if obvious.iter().any(|range| range.contains(&at))
+                    || hidden(start.saturating_add(at))
+                {
                     '*'
                 } else {
                     c

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::diagnostic::Diagnostic;
 use super::document::Value;
+use super::mask;
 use super::reader::Reader;
 use super::settings::{EndpointHeaders, FacilitatorSettings};
 use super::values;
@@ -87,7 +88,7 @@ pub(super) fn headers(reader: &Reader<'_>, key: &str) -> Vec<(String, String)> {
             }
             continue;
         };
-        if !text.is_secret && is_secret_by_name(&name) {
+        if !text.is_secret && mask::is_secret_name(&name) {
             reader.files.mask(entry.node.at);
             let message = format!("header `{name}` has its secret written out in this file");
             let open = Diagnostic::warning("literal-secret", message);
@@ -113,17 +114,4 @@ pub(super) fn headers(reader: &Reader<'_>, key: &str) -> Vec<(String, String)> {
         }
     }
     headers
-}
-
-fn is_secret_by_name(name: &str) -> bool {
-    [
-        "authorization",
-        "cookie",
-        "key",
-        "token",
-        "secret",
-        "password",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
 }

@@ -14,6 +14,7 @@ use crate::settlement::SettleWhen;
 mod errors;
 mod examples;
 mod files;
+mod ledger;
 mod lints;
 mod networks;
 mod noise;
@@ -101,4 +102,26 @@ fn check_rule(keys: &str, want: (&str, usize, usize, &str)) {
 
 fn free_rule(name: &str) -> String {
     format!("[[rule]]\nname = \"{name}\"\npath = \"/{name}\"\nfree = true\n")
+}
+
+#[test]
+fn settings_as_debug_text_hold_no_secret() {
+    let text = format!(
+        "{BASE}headers = {{ X-Key = \"${{UPSTREAM}}\" }}\n{}",
+        "[facilitator.g]\nurl = \"https://g.example/${PATH_KEY}\"\n\
+         headers = { Authorization = \"Bearer ${COMMON}\" }\n\
+         settle_headers = { X-Settle = \"${SETTLE}\" }\n",
+    );
+    let text = text.replacen("pay_to", "facilitators = [\"f\"]\npay_to", 1);
+    let env = |name: &str| Some(format!("planted-{name}"));
+    let loaded = parse(&text, "site.toml", &env).unwrap_or_else(|report| panic!("{report}"));
+    let key = &loaded.settings.facilitators["g"].headers.settle;
+    assert!(key.iter().any(|(_, value)| value == "planted-SETTLE"));
+    for shown in [
+        format!("{:?}", loaded.settings),
+        format!("{:#?}", loaded.settings),
+        format!("{loaded:?}"),
+    ] {
+        assert!(!shown.contains("planted-"), "{shown}");
+    }
 }

@@ -51,6 +51,10 @@ impl Gate {
                     | State::Expired => Err(PaymentRefusal::InProgress),
                 };
             }
+            let _place = self
+                .waiting
+                .try_acquire()
+                .map_err(|_| PaymentRefusal::InProgress)?;
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }

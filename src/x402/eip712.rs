@@ -26,7 +26,7 @@ static DOMAIN_WITHOUT_VERSION: LazyLock<B256> = LazyLock::new(|| {
 });
 
 /// A signature as it came, by who can judge it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Signature {
     /// r, s, v of a key: judged here.
     Eoa([u8; 65]),
@@ -53,6 +53,16 @@ pub enum SignatureError {
     /// No public key signs like this.
     #[error("no key recovers from the signature")]
     Unrecoverable,
+}
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Whoever has it, and what it signs, can have the payment settled.
+        match self {
+            Self::Eoa(_) => f.write_str("Eoa(..)"),
+            Self::Contract(bytes) => write!(f, "Contract({} bytes)", bytes.len()),
+        }
+    }
 }
 
 impl Signature {

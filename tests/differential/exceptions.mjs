@@ -95,7 +95,7 @@ export function differentReason(ours, theirs) {
   if (/^Unsupported x402 version/.test(ours.reason) && /^Unsupported x402 version/.test(theirs.reason)) {
     return "a version that is no number is not spelled back";
   }
-  if (ours.reason === "payment_rejected" && /^Unsupported x402 version: 1e\+300$/.test(theirs.reason)) {
+  if (ours.reason === "payment_rejected" && /^Unsupported x402 version: -?[0-9.]+e\+[0-9]+$/.test(theirs.reason)) {
     return "a version that cannot be part of a code is not spelled back";
   }
   if (BEFORE_THE_SIGNATURE.test(ours.reason) && theirs.reason === "invalid_exact_evm_signature") {

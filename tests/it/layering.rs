@@ -27,14 +27,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["gate"]),
     ("async-trait", &["ledger", "facilitator", "proxy"]),
     ("axum", &["admin", "sandbox", "demo"]),
-    ("base64", &["x402::header", "facilitator::http"]),
+    ("base64", &["x402::header", "facilitator::http", "kept"]),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
     ("fail", &["failpoint"]),
     (
         "futures-util",
-        &["facilitator::supported", "sandbox", "demo"],
+        &[
+            "ledger::postgres",
+            "facilitator::supported",
+            "sandbox",
+            "demo",
+        ],
     ),
+    ("deadpool-postgres", &["ledger::postgres"]),
     ("governor", &["throttle::meters"]),
     ("http", &["config", "proxy"]),
     ("matchit", &["route::paths"]),
@@ -48,7 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "parking_lot",
         &[
-            "ledger::sqlite",
+            "ledger",
             "facilitator::guarded",
             "throttle",
             "gate",
@@ -59,7 +65,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["metrics"]),
     (
         "rand",
-        &["proof::verify", "proxy::context", "buyer", "cli::demo"],
+        &[
+            "ledger::postgres",
+            "proof::verify",
+            "proxy::context",
+            "buyer",
+            "cli::demo",
+        ],
     ),
     (
         "reqwest",
@@ -67,7 +79,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("rusqlite", &["ledger::sqlite"]),
     ("rustix", &["failpoint"]),
-    ("rustls-native-certs", &["app"]),
+    ("rustls-native-certs", &["ledger::postgres", "app"]),
     (
         "secp256k1",
         &["x402::eip712", "buyer", "cli::pay", "cli::demo"],
@@ -81,7 +93,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "ledger::sqlite",
+            "ledger",
             "facilitator",
             "proof::verify",
             "gate",
@@ -97,11 +109,13 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli",
         ],
     ),
+    ("tokio-postgres", &["config", "ledger::postgres"]),
+    ("tokio-rustls", &["ledger::postgres"]),
     ("toml", &["config::document", "cli::init"]),
     (
         "tracing",
         &[
-            "ledger::sqlite",
+            "ledger",
             "facilitator",
             "metrics",
             "gate",

@@ -29,6 +29,8 @@ mod postgres;
 mod protocols;
 mod reconcile;
 mod replay;
+mod secrets;
+mod security_doc;
 mod settlement;
 mod streaming;
 mod upstreams;

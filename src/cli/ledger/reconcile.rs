@@ -155,7 +155,7 @@ fn write(rows: &[Row], tokens: &Tokens, format: Shape, out: &mut dyn Write) -> R
 mod tests {
     use super::*;
     use crate::ledger::ClaimId;
-    use crate::ledger::Ledger as _;
+    use crate::ledger::Ledger;
     use crate::ledger::sqlite::SqliteLedger;
 
     const NOW: UnixSeconds = UnixSeconds(1_800_000_000);

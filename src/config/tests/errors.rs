@@ -99,7 +99,7 @@ fn the_server_needs_an_origin_that_is_one() {
         check_instead(
             "\"https://a.example\"",
             &quoted,
-            ("bad-origin", 2, 17, &quoted),
+            ("bad-origin", 2, 17, &quoted.replace("u:p", "***")),
         );
     }
     let bad = |key: &str| format!("{line}\n{key}");

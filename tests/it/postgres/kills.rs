@@ -99,6 +99,9 @@ impl Load {
                     while !stop.load(Ordering::Relaxed) {
                         bought.push(buy(&origins, &mirror).await);
                         served.fetch_add(1, Ordering::Relaxed);
+                        // Enough to be in the middle of things, and not more than can be checked.
+                        tokio::time::sleep(Duration::from_millis(rand::random_range(0..1500)))
+                            .await;
                     }
                     bought
                 })

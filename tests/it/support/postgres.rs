@@ -10,9 +10,6 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::Setup;
-use super::wall::free_address;
-
 pub struct Cluster {
     bin: PathBuf,
     dir: TempDir,
@@ -44,7 +41,9 @@ impl Cluster {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
             std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let port = free_address().port();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
         let cluster = Self {
             bin,
             dir,
@@ -127,16 +126,6 @@ impl Cluster {
                 statement,
             ],
         )
-    }
-
-    /// A wall on this database; `more` stands in `[ledger]` too.
-    pub fn setup(&self, database: &str, more: &str) -> Setup {
-        let url = self.url(database);
-        Setup {
-            ledger: Some(format!("url = \"{url}\"\n{more}")),
-            ledger_place: Some(url),
-            ..Setup::default()
-        }
     }
 
     fn data(&self) -> String {

@@ -11,7 +11,7 @@ use farewall::sandbox::{Sandbox, SandboxOptions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::Origin;
+use super::{Cluster, Origin};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_farewall");
 
@@ -295,6 +295,18 @@ url = "{origin}"
         )
         .unwrap();
         text
+    }
+}
+
+impl Cluster {
+    /// A wall on this database; `more` stands in `[ledger]` too.
+    pub fn setup(&self, database: &str, more: &str) -> Setup {
+        let url = self.url(database);
+        Setup {
+            ledger: Some(format!("url = \"{url}\"\n{more}")),
+            ledger_place: Some(url),
+            ..Setup::default()
+        }
     }
 }
 

@@ -55,8 +55,7 @@ async fn check(left: &Left, log: &[u8], damage: usize, with_index: bool) {
         }
     }
     let records = ledger.list(Filter::default()).await.unwrap();
-    for (at, record) in records.iter().rev().enumerate() {
-        let n = u64::try_from(at).unwrap().saturating_add(1);
+    for (n, record) in (1_u64..).zip(records.iter().rev()) {
         assert_eq!(record.claim.payment, payment(n), "no gap, and no stranger");
     }
     assert!(claim(&ledger, new_claim(99)).await.is_some(), "it goes on");
