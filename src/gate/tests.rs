@@ -10,6 +10,7 @@ mod clock;
 mod interleavings;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy_primitives::{B256, U256};
@@ -196,6 +197,13 @@ impl World {
                 unverified_proofs_max: 100,
                 duplicate_wait: Duration::from_millis(1),
                 retry_window: Duration::from_secs(60),
+                throttle: ThrottleLimits {
+                    calls_per_client: NonZeroU32::MAX,
+                    calls_per_payer: NonZeroU32::MAX,
+                    refused_per_client: NonZeroU32::MAX,
+                    verifying_per_client_max: 100,
+                    keys_max: 100,
+                },
             },
         });
         let (of, with) = (Arc::clone(&settler), Arc::clone(&ledger));
@@ -226,6 +234,7 @@ impl World {
             has_body: false,
             content_length: None,
             idempotency_key: None,
+            client: Client::at(None),
         };
         self.gate.admit(&ask).await.map_err(|refusal| {
             let Refusal::Payment { why, .. } = refusal else {
