@@ -35,6 +35,7 @@ use crate::proof::cache::VerdictCache;
 use crate::reconcile::Reconciler;
 use crate::route::fixture::{PAY_TO, priced, rules, settings};
 use crate::target::Scheme;
+use crate::throttle::{Client, ThrottleLimits};
 use crate::x402::eip3009::Authorization;
 use crate::x402::reason::ReasonCode;
 use crate::x402::{eip712, header};

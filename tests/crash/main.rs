@@ -54,7 +54,8 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Past the capture of test output: who runs this for minutes wants to see it.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut past_the_capture = std::io::stderr().lock();
+    writeln!(past_the_capture, "{line}").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,6 +68,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "ledger::postgres",
             "proof::verify",
+            "reconcile",
             "proxy::context",
             "buyer",
             "cli::demo",

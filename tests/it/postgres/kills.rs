@@ -266,10 +266,6 @@ fn nonce_of(record: &Value) -> B256 {
     nonce.strip_prefix("eip3009:").unwrap().parse().unwrap()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long to run is the caller's wish"
-)]
 fn kills() -> usize {
     let wish = std::env::var("FAREWALL_PG_KILLS").ok();
     wish.map_or(20, |kills| kills.parse().unwrap())
