@@ -22,10 +22,15 @@ const HOMES: &[(&str, &[&str])] = &[
             "sandbox",
             "cli::pay",
             "cli::demo",
+            "chain_rpc",
+            "reconcile",
         ],
     ),
     ("arc-swap", &["gate"]),
-    ("async-trait", &["ledger", "facilitator", "proxy"]),
+    (
+        "async-trait",
+        &["ledger", "facilitator", "proxy", "chain_rpc"],
+    ),
     ("axum", &["admin", "sandbox", "demo"]),
     ("base64", &["x402::header", "facilitator::http", "kept"]),
     ("bytes", &["kept", "proxy", "buyer"]),
@@ -38,6 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "facilitator::supported",
             "sandbox",
             "demo",
+            "reconcile",
         ],
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
@@ -76,7 +82,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "reqwest",
-        &["facilitator::http", "buyer", "cli::pay", "cli::demo"],
+        &[
+            "facilitator::http",
+            "buyer",
+            "cli::pay",
+            "cli::demo",
+            "chain_rpc",
+        ],
     ),
     ("rusqlite", &["ledger::sqlite"]),
     ("rustix", &["failpoint"]),
@@ -108,6 +120,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "sandbox",
             "demo",
             "cli",
+            "chain_rpc",
         ],
     ),
     ("tokio-postgres", &["config", "ledger::postgres"]),
@@ -125,6 +138,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "admin",
             "reconcile",
             "app",
+            "cli::run",
         ],
     ),
     ("tracing-subscriber", &["cli::run"]),
@@ -191,9 +205,17 @@ fn product(text: &str) -> (Vec<(usize, String)>, Vec<String>) {
             kept.push((at + 1, line.to_owned()));
             continue;
         }
-        let (_, item) = lines
-            .find(|(_, line)| !line.trim_start().starts_with("#["))
-            .unwrap();
+        let item = loop {
+            let (_, line) = lines.next().unwrap();
+            let is_attribute = line.trim_start().starts_with("#[");
+            if !is_attribute {
+                break line;
+            }
+            // An attribute of several lines ends where a line closes it.
+            if !line.trim_end().ends_with(']') {
+                lines.find(|(_, line)| line.trim() == ")]").unwrap();
+            }
+        };
         if let Some(name) = item.trim().strip_suffix(';') {
             test_modules.extend(name.rsplit("mod ").next().map(str::to_owned));
             continue;
