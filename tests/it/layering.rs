@@ -205,9 +205,17 @@ fn product(text: &str) -> (Vec<(usize, String)>, Vec<String>) {
             kept.push((at + 1, line.to_owned()));
             continue;
         }
-        let (_, item) = lines
-            .find(|(_, line)| !line.trim_start().starts_with("#["))
-            .unwrap();
+        let item = loop {
+            let (_, line) = lines.next().unwrap();
+            let is_attribute = line.trim_start().starts_with("#[");
+            if !is_attribute {
+                break line;
+            }
+            // An attribute of several lines ends where a line closes it.
+            if !line.trim_end().ends_with(']') {
+                lines.find(|(_, line)| line.trim() == ")]").unwrap();
+            }
+        };
         if let Some(name) = item.trim().strip_suffix(';') {
             test_modules.extend(name.rsplit("mod ").next().map(str::to_owned));
             continue;
