@@ -143,6 +143,18 @@ mod tests {
         ));
     }
 
+    /// Facilitators are sent what was read here: it must be the number that the client wrote.
+    #[test]
+    fn a_fraction_is_read_to_the_last_bit() {
+        for text in ["901071.245270191439438", "31.245270191439438", "2.5e-321"] {
+            let json = format!("{{\"a\":{text}}}");
+            let message = decode(STANDARD.encode(json).as_bytes(), 1000).unwrap();
+            assert_eq!(message["a"].as_f64(), text.parse().ok(), "{text}");
+            let again = decode(encode(&message).as_bytes(), 1000).unwrap();
+            assert_eq!(again, message);
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back(text in ".*", number in any::<u64>()) {
