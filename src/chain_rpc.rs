@@ -8,11 +8,6 @@ mod evidence;
 mod evm;
 
 #[cfg(test)]
-#[allow(
-    missing_docs,
-    clippy::arithmetic_side_effects,
-    reason = "a test's chain, shared with the tests from outside"
-)]
 pub mod fake;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,12 @@
 //!
 //! `tests/it` includes this file too, so it uses nothing of ours.
 
+#![allow(
+    missing_docs,
+    clippy::arithmetic_side_effects,
+    reason = "a test's chain, shared with the tests from outside"
+)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 

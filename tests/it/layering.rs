@@ -13,7 +13,9 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "alloy-primitives",
         &[
+            "reconcile",
             "chain",
+            "chain_rpc",
             "x402",
             "config::accept",
             "route",
@@ -25,7 +27,10 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("arc-swap", &["gate"]),
-    ("async-trait", &["ledger", "facilitator", "proxy"]),
+    (
+        "async-trait",
+        &["chain_rpc", "ledger", "facilitator", "proxy"],
+    ),
     ("axum", &["admin", "sandbox", "demo"]),
     ("base64", &["x402::header", "facilitator::http", "kept"]),
     ("bytes", &["kept", "proxy", "buyer"]),
@@ -34,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "futures-util",
         &[
+            "reconcile",
             "ledger::postgres",
             "facilitator::supported",
             "sandbox",
@@ -76,7 +82,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "reqwest",
-        &["facilitator::http", "buyer", "cli::pay", "cli::demo"],
+        &[
+            "chain_rpc",
+            "facilitator::http",
+            "buyer",
+            "cli::pay",
+            "cli::demo",
+        ],
     ),
     ("rusqlite", &["ledger::sqlite"]),
     ("rustix", &["failpoint"]),
@@ -94,6 +106,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "chain_rpc",
             "ledger",
             "facilitator",
             "proof::verify",
@@ -116,6 +129,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tracing",
         &[
+            "cli::run",
             "ledger",
             "facilitator",
             "metrics",

@@ -111,8 +111,6 @@ impl Wall {
             "1000000",
             "--format",
             "json",
-            "--limit",
-            "100000",
             "--ledger",
             &self.ledger,
         ]);
