@@ -1,6 +1,7 @@
 //! Settings become a running wall: the only place that wires.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
 use pingora::services::listening::Service;
 use thiserror::Error;
+use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::chain_rpc::{self, Chains, EvmChain};
@@ -516,14 +518,24 @@ fn listen(
 
 /// pingora tries an occupied address for half a minute and then panics: say it at once, and before
 /// the ledger is touched. Whoever takes the address in the moment between gets the panic.
+///
+/// The address is bound, but not listened on: a client that came just then would be reset.
 fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
     for listener in &settings.listeners {
-        std::net::TcpListener::bind(listener.address)
-            .map(drop)
-            .map_err(|cause| StartError::Io {
-                what: format!("cannot listen on {}", listener.address),
-                cause,
-            })?;
+        let address = listener.address;
+        let bind = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // As the listener itself does it: what is left of earlier connections is no obstacle.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)
+        };
+        bind().map_err(|cause| StartError::Io {
+            what: format!("cannot listen on {address}"),
+            cause,
+        })?;
     }
     Ok(())
 }

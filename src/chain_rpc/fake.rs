@@ -5,7 +5,7 @@
 #![allow(
     missing_docs,
     clippy::arithmetic_side_effects,
-    reason = "a test's chain, shared with the tests from outside"
+    reason = "a test's chain"
 )]
 
 use std::net::SocketAddr;

@@ -13,9 +13,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "alloy-primitives",
         &[
-            "reconcile",
             "chain",
-            "chain_rpc",
             "x402",
             "config::accept",
             "route",
@@ -24,12 +22,14 @@ const HOMES: &[(&str, &[&str])] = &[
             "sandbox",
             "cli::pay",
             "cli::demo",
+            "chain_rpc",
+            "reconcile",
         ],
     ),
     ("arc-swap", &["gate"]),
     (
         "async-trait",
-        &["chain_rpc", "ledger", "facilitator", "proxy"],
+        &["ledger", "facilitator", "proxy", "chain_rpc"],
     ),
     ("axum", &["admin", "sandbox", "demo"]),
     ("base64", &["x402::header", "facilitator::http", "kept"]),
@@ -39,11 +39,11 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "futures-util",
         &[
-            "reconcile",
             "ledger::postgres",
             "facilitator::supported",
             "sandbox",
             "demo",
+            "reconcile",
         ],
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
@@ -83,11 +83,11 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "reqwest",
         &[
-            "chain_rpc",
             "facilitator::http",
             "buyer",
             "cli::pay",
             "cli::demo",
+            "chain_rpc",
         ],
     ),
     ("rusqlite", &["ledger::sqlite"]),
@@ -106,7 +106,6 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
-            "chain_rpc",
             "ledger",
             "facilitator",
             "proof::verify",
@@ -121,6 +120,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "sandbox",
             "demo",
             "cli",
+            "chain_rpc",
         ],
     ),
     ("tokio-postgres", &["config", "ledger::postgres"]),
@@ -129,7 +129,6 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tracing",
         &[
-            "cli::run",
             "ledger",
             "facilitator",
             "metrics",
@@ -139,6 +138,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "admin",
             "reconcile",
             "app",
+            "cli::run",
         ],
     ),
     ("tracing-subscriber", &["cli::run"]),
@@ -205,9 +205,17 @@ fn product(text: &str) -> (Vec<(usize, String)>, Vec<String>) {
             kept.push((at + 1, line.to_owned()));
             continue;
         }
-        let (_, item) = lines
-            .find(|(_, line)| !line.trim_start().starts_with("#["))
-            .unwrap();
+        let item = loop {
+            let (_, line) = lines.next().unwrap();
+            let is_attribute = line.trim_start().starts_with("#[");
+            if !is_attribute {
+                break line;
+            }
+            // An attribute of several lines ends where a line closes it.
+            if !line.trim_end().ends_with(']') {
+                lines.find(|(_, line)| line.trim() == ")]").unwrap();
+            }
+        };
         if let Some(name) = item.trim().strip_suffix(';') {
             test_modules.extend(name.rsplit("mod ").next().map(str::to_owned));
             continue;
