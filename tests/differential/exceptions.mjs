@@ -76,7 +76,8 @@ export const exceptions = [
     id: "header-text",
     because: "the header is UTF-8 JSON without a byte order mark, lone surrogates, numbers beyond 64-bit floats, or more than 128 levels, whatever member they are in",
     holds: ({ ours, theirs, proof }) => refusedHere(ours, theirs, /^undecodable payment header: not JSON/) &&
-      / written (byte order mark|not UTF-8|half a surrogate|deep|extra number out of range)/.test(proof.what),
+      (/ written (byte order mark|not UTF-8|half a surrogate|deep|extra number out of range)/.test(proof.what) ||
+        /\\ud[89a-f]/i.test(Buffer.from(proof.header, "base64").toString("latin1"))),
   },
   {
     id: "header-size",
@@ -89,7 +90,7 @@ const BEFORE_THE_SIGNATURE =
   /^(invalid_exact_evm_(recipient_mismatch|payload_authorization_(valid_after|valid_before)))$/;
 
 /** Both refuse, with different codes: why that is right; `undefined` when nobody knows. */
-export function differentReason(ours, theirs) {
+export function differentReason(ours, theirs, message) {
   const unreadable = /^unreadable payload: /.test(ours.because);
   if (unreadable) return "we refuse to read what they stumble over, or judge, later";
   if (/^Unsupported x402 version/.test(ours.reason) && /^Unsupported x402 version/.test(theirs.reason)) {
@@ -103,6 +104,10 @@ export function differentReason(ours, theirs) {
   }
   if (ours.reason === "invalid_exact_evm_payload_authorization_value_mismatch" && theirs.reason === "invalid_exact_evm_authorization_value") {
     return "version 1 is answered with the codes of version 2";
+  }
+  if (/^undecodable payment header: not JSON/.test(ours.because)) return "we refuse to decode what they decode and then refuse";
+  if (/amount_mismatch$|value_mismatch$/.test(ours.reason) && /signature$/.test(theirs.reason) && bytes(signature(message)) > 65) {
+    return "the signature is no key's and left to the facilitator, so what comes after it is what we see";
   }
   if (theirs.reason === "threw") return "they throw: the official server answers 500 or 402 without a code";
   if (ours.reason === "Payment required" && theirs.reason === "Unsupported x402 version: undefined") {
