@@ -214,12 +214,12 @@ impl Books {
     }
 }
 
-/// Whether legal moves lead from one state to the other.
+/// Whether legal moves lead from one state to the other. (`settling` may follow itself.)
 fn may_end_as(from: State, to: State) -> bool {
     from == to
         || STATES
             .into_iter()
-            .any(|next| from.may_become(next) && may_end_as(next, to))
+            .any(|next| next != from && from.may_become(next) && may_end_as(next, to))
 }
 
 /// What must be true when all is quiet: what was paid was delivered or is collected by its proof, and
