@@ -92,7 +92,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
             timeout: self.limits.head_timeout,
             idle_timeout: self.limits.idle_timeout,
         };
-        let watched = Watched::new(stream, limits, Arc::clone(&progress));
+        let mut watched = Watched::new(stream, limits, Arc::clone(&progress));
+        progress.begin();
+        if watched.head().await.is_err() {
+            return;
+        }
         let mut next: (Stream, Option<HttpPersistentSettings>) = (Box::new(watched), None);
         loop {
             let (stream, earlier) = next;
@@ -105,10 +109,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
                 session.set_keepalive(None);
             }
             let served = self.app.process_new_http(session, shutdown);
-            match progress.of_one_request(served).await {
-                Some(reused) => next = reused.consume(),
-                None => return,
-            }
+            let Some(reused) = progress.of_one_request(served).await else {
+                return;
+            };
+            next = reused.consume();
+            progress.begin();
         }
     }
 

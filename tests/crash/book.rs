@@ -342,5 +342,5 @@ fn leads_to(from: State, to: State) -> bool {
     from == to
         || STATES
             .into_iter()
-            .any(|next| from.may_become(next) && leads_to(next, to))
+            .any(|next| next != from && from.may_become(next) && leads_to(next, to))
 }

@@ -214,7 +214,7 @@ impl Books {
     }
 }
 
-/// Whether legal moves lead from one state to the other.
+/// Whether legal moves lead from one state to the other. (`settling` may follow itself.)
 fn may_end_as(from: State, to: State) -> bool {
     from == to
         || STATES
