@@ -474,7 +474,9 @@ pub fn config(data: &[u8]) {
 
 fn fit_to_be_shown(config: &str, text: &str) {
     assert!(
-        !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'),
+        !text
+            .chars()
+            .any(|c| c.is_control() && c != '\n' && c != '\t'),
         "{text:?}"
     );
     assert!(config.contains(SECRET) || !text.contains(SECRET), "{text}");
