@@ -13,6 +13,7 @@ mod in_flight;
 mod paid;
 mod refusal;
 mod settler;
+mod unforwarded;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::config::settings::RateLimit;
 use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
+use crate::gate::unforwarded::Unforwarded;
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
 use crate::proof::cache::Freshness;
@@ -145,6 +147,7 @@ pub struct Gate {
     throttle: Throttle,
     waiting: Semaphore,
     abandoned: Abandoned,
+    unforwarded: Unforwarded,
     limits: GateLimits,
 }
 
@@ -182,6 +185,7 @@ impl Gate {
             throttle: Throttle::new(parts.limits.throttle),
             waiting: Semaphore::new(WAITING_MAX),
             abandoned: Abandoned::default(),
+            unforwarded: Unforwarded::default(),
             limits: parts.limits,
         }
     }
@@ -283,7 +287,11 @@ impl Gate {
         reach(Step::Claimed);
         let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
         if route.settle == SettleWhen::BeforeForward {
-            paid.settle(None).await?;
+            paid.settle(None).await.inspect_err(|why| {
+                if matches!(why, PaymentRefusal::OutcomeUnknown) {
+                    self.unforwarded.remember(payment);
+                }
+            })?;
         }
         Ok(Admission::Paid(Box::new(paid)))
     }
@@ -392,6 +400,10 @@ impl Gate {
             .as_deref()
             .and_then(|text| serde_json::from_str(text).ok());
         let kept = self.kept.get(record.claim.payment, presented_for);
+        let payment = record.claim.payment;
+        let is_lost = record.state == State::Settled && kept.is_none();
+        let never_sent = is_lost && self.unforwarded.take(payment);
+        let may_be_asked = never_sent || (is_repeatable(ask) && !self.abandoned.too_often(payment));
         match (record.state, kept) {
             (State::Settled | State::Delivered, Some(kept)) => {
                 Ok(Admission::Replay(Box::new(Replay {
@@ -402,17 +414,10 @@ impl Gate {
                     _slot: slot,
                 })))
             }
-            (State::Settled, None)
-                if is_repeatable(ask) && !self.abandoned.too_often(record.claim.payment) =>
-            {
-                Ok(Admission::Paid(Box::new(Paid::owed(
-                    &self.settler,
-                    purchase,
-                    proof,
-                    &record,
-                    receipt,
-                    slot,
-                ))))
+            (State::Settled, None) if may_be_asked => {
+                let (settler, owed) = (&self.settler, (&record, receipt));
+                let paid = Paid::owed(settler, purchase, proof, owed, never_sent, slot);
+                Ok(Admission::Paid(Box::new(paid)))
             }
             (State::Settled, None) => {
                 self.ledger.let_go(record.id);
@@ -471,6 +476,9 @@ impl Gate {
                 Arc::new(response),
                 keep_for,
             );
+        }
+        if paid.is_owed_unsent() {
+            self.unforwarded.remember(paid.payment());
         }
         paid.close(complete, shared);
     }

@@ -184,8 +184,9 @@ impl ProxyHttp for Wall {
         request.set_raw_path(upstream.path_for(target).as_bytes())?;
         request.insert_header("Host", upstream.host().unwrap_or(&authority))?;
         request.insert_header("X-Request-Id", &ctx.request_id)?;
-        if let Stage::Paid(paid) = &ctx.stage {
+        if let Stage::Paid(paid) = &mut ctx.stage {
             headers::set_payment(request, paid)?;
+            paid.mark_sent();
         }
         for (name, value) in upstream.headers() {
             request.insert_header(name.clone(), value)?;

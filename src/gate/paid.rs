@@ -40,6 +40,7 @@ pub struct Paid {
     fingerprint: Fingerprint,
     stage: Stage,
     good_response: bool,
+    sent: bool,
     order: Order,
     slot: Option<Slot>,
     /// The response, for other walls.
@@ -111,8 +112,8 @@ impl Paid {
         settler: &Arc<Settler>,
         purchase: &Purchase,
         proof: &Proof,
-        record: &Record,
-        receipt: Option<SettlementResponse>,
+        (record, receipt): (&Record, Option<SettlementResponse>),
+        never_sent: bool,
         slot: Slot,
     ) -> Self {
         slot.mark_sold();
@@ -121,13 +122,14 @@ impl Paid {
             receipt: receipt.map(Box::new),
         };
         let (fingerprint, payer) = (record.claim.fingerprint, record.claim.payer.clone());
-        Self::new(
-            settler,
-            purchase,
-            proof,
-            (fingerprint, payer, record.id, stage),
-            slot,
-        )
+        let who = (fingerprint, payer, record.id, stage);
+        let paid = Self::new(settler, purchase, proof, who, slot);
+        paid.sent_before(!never_sent)
+    }
+
+    fn sent_before(mut self, sent: bool) -> Self {
+        self.sent = sent;
+        self
     }
 
     fn new(
@@ -157,6 +159,7 @@ impl Paid {
             fingerprint,
             stage,
             good_response: false,
+            sent: false,
             order,
             slot: Some(slot),
             shared: None,
@@ -212,6 +215,17 @@ impl Paid {
     #[must_use]
     pub const fn payer(&self) -> &Payer {
         &self.payer
+    }
+
+    /// The request leaves for the upstream: from now on it may have been worked on.
+    pub const fn mark_sent(&mut self) {
+        self.sent = true;
+    }
+
+    /// Whether it is paid and its request certainly never left for the upstream.
+    #[must_use]
+    pub(super) const fn is_owed_unsent(&self) -> bool {
+        !self.sent && matches!(self.stage, Stage::Settled { .. })
     }
 
     /// Whether the upstream's answer was one that is sold (status below 400).

@@ -201,3 +201,32 @@ async fn settle_before_and_a_dead_origin_say_that_the_response_is_owed() {
     assert_eq!(answer.receipt()["success"], true);
     assert_eq!(wall.states(), ["settled"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paid_in_advance_and_never_sent_is_sent_later_even_a_post() {
+    let later = crate::support::wall::free_address();
+    let rules = format!(
+        "[upstream.later]\nurl = \"http://{later}\"\n\
+         [[rule]]\nname = \"later\"\npath = \"/later/{{name}}\"\nprice = \"$0.003\"\n\
+         settle = \"before\"\nupstream = \"later\"\n"
+    );
+    let wall = Setup::rules(&rules).start().await;
+    let proof = Signer::new().proof(&offer(3000));
+    let post = || {
+        wall.request(Method::POST, "/later/echo")
+            .header("PAYMENT-SIGNATURE", &proof)
+            .body("work")
+    };
+    let failed = send(post()).await;
+    assert_eq!(
+        (failed.status, failed.error().as_str()),
+        (502, "paid_response_owed")
+    );
+    let origin = crate::support::Origin::start_at(later).await;
+    let collected = send(post()).await;
+    assert_eq!((collected.status, collected.body.as_str()), (200, "work"));
+    assert_eq!(collected.receipt()["success"], true);
+    assert_eq!(wall.sandbox.stats().settle_calls, 1);
+    assert_eq!(origin.seen().len(), 1);
+    eventually("delivered", || wall.states() == ["delivered"]);
+}
