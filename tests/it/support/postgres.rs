@@ -40,9 +40,7 @@ impl Cluster {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
             std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = super::wall::free_address().port();
         let cluster = Self {
             bin,
             dir,

@@ -313,12 +313,15 @@ pub fn farewall(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).output().unwrap()
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, below the ports that outgoing connections are given: none of
+/// the thousands that other tests open can take it before the wall does.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    loop {
+        let port = rand::random_range(12_000..32_000);
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// The same on a loopback address of its own, where there are many: where many walls start at once,
