@@ -52,10 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
     ("icu_normalizer", &["target::fold"]),
-    (
-        "moka",
-        &["proof::cache", "kept", "throttle", "gate::abandoned"],
-    ),
+    ("moka", &["proof::cache", "kept", "throttle", "gate"]),
     ("once_cell", &["metrics"]),
     (
         "parking_lot",
