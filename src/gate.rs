@@ -251,7 +251,7 @@ impl Gate {
             self.limits.payment_header_bytes_max,
             now,
         )?;
-        let checked = identify(proof)?;
+        let checked = identify(proof, now)?;
         let proof = checked.proof();
         self.throttle
             .payment(&route.rule, route.rate_limit, proof.payer(), ask.client)

@@ -61,7 +61,7 @@ impl CheckedProof {
 ///
 /// [`ProofError`]; all of them become 402.
 pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
-    let proof = identify(proof)?;
+    let proof = identify(proof, now)?;
     proof.in_time(now)?;
     Ok(proof)
 }
@@ -69,10 +69,13 @@ pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError>
 /// Judges everything but the time: who signed, for whom, how much. A debt is collected with a proof
 /// that is good in this sense, however old. Opaque proofs pass: only their facilitator can read them.
 ///
+/// `now` only chooses among several reasons to refuse: the official facilitator looks at the time
+/// before signature, amount and token, and so are clients told.
+///
 /// # Errors
 ///
 /// [`ProofError`]; all of them become 402.
-pub fn identify(proof: Proof) -> Result<CheckedProof, ProofError> {
+pub fn identify(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
     let extra = proof.offer.requirements.extra.as_ref();
     let named = |member: &str| {
         extra
@@ -83,8 +86,21 @@ pub fn identify(proof: Proof) -> Result<CheckedProof, ProofError> {
     if matches!(proof.terms, Terms::Eip3009 { .. }) && !(named("name") && named("version")) {
         return Err(ProofError::MissingDomain);
     }
-    judge(&proof.terms, proof.offer.amount)?;
-    Ok(CheckedProof(proof))
+    let judged = judge(&proof.terms, proof.offer.amount);
+    let checked = CheckedProof(proof);
+    match judged {
+        Ok(()) => Ok(checked),
+        Err(error) if is_looked_at_late(&error) => checked.in_time(now).and(Err(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the official facilitator finds this only after the time window.
+const fn is_looked_at_late(error: &ProofError) -> bool {
+    matches!(
+        error,
+        ProofError::Signature { .. } | ProofError::Amount(_) | ProofError::Token
+    )
 }
 
 /// Whether what was signed pays `price` under the terms it is held against.

@@ -40,7 +40,7 @@ impl Cluster {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
             std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let port = super::wall::free_address().port();
+        let port = free_port();
         let cluster = Self {
             bin,
             dir,
@@ -196,4 +196,14 @@ fn unprivileged() -> Option<(u32, u32)> {
     }
     let of = |user| Some((id(&["-u", user])?, id(&["-g", user])?));
     of("postgres").or_else(|| of("nobody"))
+}
+
+/// A port that nobody listens on, below those that outgoing connections are given.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(12_000..32_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
