@@ -9,10 +9,11 @@ export const EVENT_GAP_MS = 200;
 
 export async function startOrigin() {
   const seen = [];
-  const answer = (response, status, body) =>
+  const answer = (response, status, body) => {
     // With a length, as frameworks send it: a small answer that is withheld is then kept.
-    const length = Buffer.byteLength(body);
-    response.writeHead(status, { "Content-Type": "application/json", "Content-Length": length, ETag: '"origin"' }).end(body);
+    const headers = { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body), ETag: '"origin"' };
+    response.writeHead(status, headers).end(body);
+  };
   const routes = {
     "GET /free": response => {
       // What only a wall may say, said by the origin: none of it may reach a client.
