@@ -1,6 +1,6 @@
 //! Asks a chain what became of an authorization: was it used, and did it pay us?
 //!
-//! [`Chain`] is the question, [`EvmChain`] asks it over JSON-RPC. [`evidence`] judges logs without a
+//! [`Chain`] is the question, [`EvmChain`] asks it over JSON-RPC. `evidence` judges logs without a
 //! socket. Deliberately absent: anything that sends a transaction.
 
 mod client;
