@@ -57,6 +57,10 @@ impl RawAnswer {
         (200..300).contains(&self.status)
     }
 
+    fn is_server_error(&self) -> bool {
+        self.status >= 500
+    }
+
     fn status_fault(&self) -> FacilitatorFault {
         FacilitatorFault::Status {
             status: self.status,
@@ -117,6 +121,8 @@ pub fn read_settle(raw: &RawAnswer, request: &FacilitatorRequest) -> SettleReadi
             Err(what) => unknown(FacilitatorFault::Junk(what.to_owned())),
         },
         Some(true) => unknown(raw.status_fault()),
+        // It failed at its work, perhaps after the transaction went out: no definite no.
+        Some(false) if raw.is_server_error() => unknown(raw.status_fault()),
         Some(false) => refused(&object, request),
         None => unknown(raw.no_verdict("success is not a boolean")),
     }

@@ -159,11 +159,13 @@ fn a_settlement_that_names_its_transaction_is_settled() {
 }
 
 #[test]
-fn success_false_is_a_refusal_whatever_the_status() {
+fn success_false_is_a_refusal_unless_the_server_failed_at_its_work() {
     let no = r#"{"success":false,"errorReason":"no_funds","transaction":"","network":"n"}"#;
     check(vec![json(200, no)], "refused no_funds", 1);
     check(vec![json(400, no)], "refused no_funds", 1);
-    check(vec![json(500, no)], "refused no_funds", 1);
+    for status in [500, 502, 503] {
+        check(vec![json(status, no)], "unknown Status", 1);
+    }
     let bare = r#"{"success":false}"#;
     check(vec![json(200, bare)], "refused payment_rejected", 1);
 }
