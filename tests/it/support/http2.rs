@@ -52,6 +52,16 @@ impl Http2 {
         answer(response).await
     }
 
+    /// Sends the head of a request whose body is yet to come, on the stream that is handed back.
+    pub async fn begin_upload(
+        &self,
+        request: Request<Bytes>,
+    ) -> (ResponseFuture, h2::SendStream<Bytes>) {
+        let request = Request::from_parts(request.into_parts().0, ());
+        let mut send = self.send.clone().ready().await.unwrap();
+        send.send_request(request, false).unwrap()
+    }
+
     /// Sends a request with its body and hands back the stream, to be reset or waited for.
     pub async fn begin(&self, request: Request<Bytes>) -> (ResponseFuture, h2::SendStream<Bytes>) {
         let (head, body) = request.into_parts();
