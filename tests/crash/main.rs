@@ -105,7 +105,11 @@ async fn no_payment_is_lost_or_taken_twice_however_often_the_wall_is_killed() {
     }
     let left = book.settle_accounts().await;
     let violations = market.violations();
-    report("kills survived, SQLite", kills, violations.len());
+    report(
+        "kills survived, SQLite",
+        usize::try_from(kills).unwrap(),
+        violations.len(),
+    );
     say(&format!(
         "crash: {kills} kills in {:.1} s, {} violations\n{left}\nat steps: {steps:?}",
         since.elapsed().as_secs_f32(),

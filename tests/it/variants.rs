@@ -224,7 +224,7 @@ fn assert_no_leak(protocol: Protocol, otherwise: &str, hits: &[Hit], sent: &[&st
         Protocol::Http2Tls => "HTTP/2 over TLS",
     };
     let what = format!("request variants, {name}, {otherwise}");
-    report(&what, u64::try_from(sent.len()).unwrap(), hits.len());
+    report(&what, sent.len(), hits.len());
     let leaks: Vec<String> = hits
         .iter()
         .map(|hit| {

@@ -19,7 +19,7 @@ pub use http::{Answer, client, send};
 pub use origin::Origin;
 pub use postgres::Cluster;
 pub use raw::{RawResponse, raw_request};
-pub use report::report;
+pub use report::{Trial, report};
 pub use wall::{Setup, Wall};
 
 use base64::Engine;
