@@ -2,7 +2,7 @@
 # compiler and make:  `make demo` shows Farewall at work, `make test` passes the tests.
 # Behind them stand plain `cargo run --release -- demo` and `cargo test`.
 
-.PHONY: demo test e2e kills-postgres check-tools
+.PHONY: demo test e2e kills-postgres faults check-tools
 
 demo: check-tools
 	cargo run --release -- demo $(ARGS)
@@ -19,6 +19,10 @@ e2e: check-tools
 KILLS ?= 500
 kills-postgres: check-tools
 	CI=true FAREWALL_PG_KILLS=$(KILLS) cargo test --locked --test it postgres::kills -- --nocapture
+
+# Tries every kind of fault, and prints one table. tests/faults.sh says what can be chosen.
+faults: check-tools
+	tests/faults.sh $(ARGS)
 
 # pingora compresses with zlib-ng, whose build needs cmake.
 check-tools:

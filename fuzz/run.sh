@@ -8,6 +8,7 @@
 #
 #   FUZZ_SANITIZER=none     instead of address: twice as fast, sees less in C code
 #   CARGO_TARGET_DIR=DIR    as for cargo; default fuzz/target
+#   FAREWALL_REPORT=FILE    a file (absolute) to which lines of result are added
 #
 # What a fuzzer finds is in fuzz/artifacts/TARGET. Mend it, and keep the file in fuzz/corpus/TARGET
 # as found-WHAT, where tests/fuzz_corpus.rs runs it for ever.
@@ -15,7 +16,7 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 seconds=${1:-60}
-[[ "$seconds" =~ ^[0-9]+$ ]] || { sed -n '2,15s/^# \{0,1\}//p' run.sh >&2; exit 2; }
+[[ "$seconds" =~ ^[0-9]+$ ]] || { sed -n '2,16s/^# \{0,1\}//p' run.sh >&2; exit 2; }
 shift || true
 targets=("$@")
 [[ ${#targets[@]} -gt 0 ]] || targets=(payment header target config facilitator)
@@ -27,7 +28,7 @@ sanitizer=${FUZZ_SANITIZER:-address}
 work=$(mktemp -d "${TMPDIR:-/tmp}/farewall-fuzz.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-if ! cargo fuzz build --sanitizer "$sanitizer" >"$work/build.log" 2>&1; then
+if ! cargo fuzz build --sanitizer "$sanitizer" --codegen-units 16 >"$work/build.log" 2>&1; then
   cat "$work/build.log"
   echo "FAILED: the fuzz targets do not build"
   exit 1
@@ -35,6 +36,10 @@ fi
 programs="$CARGO_TARGET_DIR/$(rustc -vV | sed -n 's/^host: //p')/release"
 export ASAN_OPTIONS=detect_odr_violation=0
 status=0
+# For the table of tests/faults.sh.
+result() {
+  [[ -z "${FAREWALL_REPORT:-}" ]] || printf 'fuzz executions, %s\t%s\t%s\n' "$@" >>"$FAREWALL_REPORT"
+}
 for target in "${targets[@]}"; do
   mkdir -p "$work/$target"
   log="$work/$target.log"
@@ -43,9 +48,11 @@ for target in "${targets[@]}"; do
     -max_total_time="$seconds" -timeout=10 -max_len=24000 -print_final_stats=1 >"$log" 2>&1; then
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     echo "fuzz: $target $runs executions, no findings"
+    result "$target" "$runs" 0
   else
     tail -n 60 "$log"
     echo "fuzz: $target FOUND SOMETHING; the input is in fuzz/artifacts/$target"
+    result "$target" 0 1
     status=1
   fi
 done

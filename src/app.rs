@@ -1,5 +1,7 @@
 //! Settings become a running wall: the only place that wires.
 
+mod files;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -126,6 +128,7 @@ impl App {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         require_free_addresses(&settings)?;
+        files::provide(settings.limits.connections_max);
         let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger_lock = lock_ledger(&settings.ledger)?;

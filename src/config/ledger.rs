@@ -36,6 +36,16 @@ pub(super) fn ledger(top: &Reader<'_>) -> Option<LedgerSettings> {
         let Some((text, at)) = reader.text("url") else {
             let because = "the ledger is a file";
             reader.idle(&["lease_s", "connections_max"], because);
+            if let Some(entry) = reader.entry("path")
+                && let Value::Text(text) = &entry.node.value
+                && is_url(&text.value)
+            {
+                // The path of a file is shown, the password in a URL must not be.
+                reader.files.mask(entry.node.at);
+                let message = "`path` names a file, and this is a URL";
+                reader.wrong("path", "bad-url", message, URL_HELP);
+                return None;
+            }
             let path = reader.path("path");
             // A `url` that is no string was complained about, and is not a wish for a file.
             return (!reader.has("url"))
@@ -68,10 +78,11 @@ fn server(reader: &Reader<'_>, text: &Text, at: Span) -> Option<LedgerServer> {
     })
 }
 
-/// Whether a ledger is named by URL.
+/// Whether a ledger is named by URL, of whatever kind: what is mistyped may hold a password too, and
+/// must not be taken for a file, whose name is shown.
 #[must_use]
 pub fn is_url(text: &str) -> bool {
-    text.starts_with("postgres://") || text.starts_with("postgresql://")
+    text.contains("://")
 }
 
 /// Reads the URL of a ledger server. The error shows nothing of it.
@@ -82,10 +93,15 @@ pub fn is_url(text: &str) -> bool {
 ///
 /// A sentence, when it is no URL of this kind or `sslmode` would leave the money unprotected.
 pub fn parse_url(text: &str, folder: &Path) -> Result<LedgerServer, String> {
-    if !is_url(text) {
+    let known = |scheme: &str| ["postgres", "postgresql"].contains(&scheme);
+    let Some((_, rest)) = text
+        .split_once("://")
+        .filter(|(scheme, _)| known(&scheme.to_ascii_lowercase()))
+    else {
         return Err("the URL of a ledger server begins with postgres://".to_owned());
-    }
-    let (base, query) = text.split_once('?').unwrap_or((text, ""));
+    };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let base = format!("postgres://{rest}");
     let (mut mode, mut ca_file, mut others) = (None, None, Vec::new());
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {

@@ -39,8 +39,25 @@ pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
     let urls = text.match_indices("://").filter_map(|(at, mark)| {
         let start = at.saturating_add(mark.len());
         let rest = text.get(start..)?;
-        let end = rest.find(|c: char| c.is_whitespace() || "\"'`,".contains(c));
-        let end = rest.get(..end.unwrap_or(rest.len()))?.rfind('@')?;
+        let scheme = text.get(..at)?;
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        let scheme_at = scheme.trim_end_matches(is_part);
+        // Within quotes it reaches to the next one, with all that its password is made of.
+        let quote = scheme_at
+            .chars()
+            .next_back()
+            .filter(|c| "\"'`".contains(*c));
+        let end = match quote {
+            Some(quote) => rest.find(quote),
+            None => rest.find(|c: char| c.is_whitespace() || "\"'`".contains(c)),
+        };
+        let rest = rest.get(..end.unwrap_or(rest.len()))?;
+        let scheme = scheme.get(scheme_at.len()..)?.to_ascii_lowercase();
+        let end = match scheme.as_str() {
+            // Its parameters may hold a password under a name that is written in escapes.
+            "postgres" | "postgresql" => rest.len(),
+            _ => rest.rfind('@')?,
+        };
         Some(start..start.saturating_add(end))
     });
     let values = text.match_indices('=').filter_map(|(at, _)| {
@@ -120,6 +137,17 @@ mod tests {
             "\"http://*******@a\" is no URL",
         );
         check("https://a.example/b", "https://a.example/b");
+        check("'http://u:a, b@c' x@y", "'http://******@c' x@y");
+    }
+
+    #[test]
+    fn of_the_url_of_a_database_nothing_is_shown() {
+        check("\"postgres://u:p@h/d\" # x", "\"postgres://*******\" # x");
+        check(
+            "POSTGRESQL://h/d?p%61ssword=s",
+            "POSTGRESQL://****************",
+        );
+        check("'Postgres://u:a,b c@h'", "'Postgres://*********'");
     }
 
     #[test]

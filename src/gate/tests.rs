@@ -297,6 +297,21 @@ fn nonce(n: u64) -> B256 {
     U256::from(n + 1).into()
 }
 
+#[tokio::test]
+async fn what_is_under_way_shows_no_signature_as_debug_text() {
+    let world = World::new();
+    let message: Value = header::decode(proof(1).as_bytes(), 10_000).unwrap();
+    let signature = message["payload"]["signature"].as_str().unwrap();
+    let mut paid = world.admitted(1, "/a").await;
+    let claimed = format!("{paid:?}");
+    assert!(world.release(&mut paid).await);
+    for shown in [claimed, format!("{paid:?}")] {
+        assert!(shown.contains("FacilitatorRequest("), "{shown}");
+        assert!(!shown.contains(&signature[2..]), "{shown}");
+    }
+    world.finish(paid, true).await;
+}
+
 /// A proof that is good from ten minutes before [`NOW`] until five minutes after it.
 fn proof(n: u64) -> String {
     let key = SecretKey::from_byte_array([7; 32]).unwrap();

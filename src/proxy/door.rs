@@ -1,7 +1,7 @@
 //! The door before pingora: how many connections there are, and how their requests are read.
 //!
 //! HTTP/1 is read through [`Watched`], which bounds request heads. HTTP/2 has its own bounds, which
-//! are set where the server is made.
+//! are set where the server is made, but for the time of its first bytes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,15 +84,18 @@ impl<A> Door<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
-    /// The requests of an HTTP/1 connection, one after the other.
-    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
-        let progress = Arc::new(Progress::default());
-        let limits = HeadLimits {
+    const fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
             bytes_max: self.limits.head_bytes_max,
             timeout: self.limits.head_timeout,
             idle_timeout: self.limits.idle_timeout,
-        };
-        let mut watched = Watched::new(stream, limits, Arc::clone(&progress));
+        }
+    }
+
+    /// The requests of an HTTP/1 connection, one after the other.
+    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let progress = Arc::new(Progress::default());
+        let mut watched = Watched::new(stream, self.head_limits(), Arc::clone(&progress));
         progress.begin();
         if watched.head().await.is_err() {
             return;
@@ -152,7 +155,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
             }
         };
         match self.begins_as_http2(&mut stream).await {
-            Some(true) => self.app.process_new(stream, shutdown).await,
+            Some(true) => {
+                let watched = Watched::http2(stream, self.head_limits());
+                self.app.process_new(Box::new(watched), shutdown).await
+            }
             Some(false) => {
                 self.serve_http1(stream, shutdown).await;
                 None

@@ -24,6 +24,8 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::metrics;
 
+/// Bytes that every HTTP/2 connection begins with.
+const H2_PREFACE_BYTES: usize = 24;
 /// What is read at once while a head is read.
 const READ_BYTES: usize = 4096;
 /// After a refusal so long is read on, so that the answer is not lost behind a reset.
@@ -95,6 +97,10 @@ pub(super) struct Watched {
     stage: Stage,
     held: BytesMut,
     searched: usize,
+    /// The client closed before a head was whole.
+    closed: bool,
+    /// Bytes of the preface of HTTP/2 that are yet to come, before the timer ends.
+    preface: usize,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -121,8 +127,36 @@ impl Watched {
             stage: Stage::Waiting,
             held: BytesMut::new(),
             searched: 0,
+            closed: false,
+            preface: 0,
             timer: Box::pin(sleep(limits.timeout)),
         }
+    }
+
+    /// A new connection that will speak HTTP/2, and has the time of a head to begin with it: pingora
+    /// waits for ever. What follows is bounded by the idle time of HTTP/2.
+    pub(super) fn http2(inner: Stream, limits: HeadLimits) -> Self {
+        let preface = H2_PREFACE_BYTES;
+        Self {
+            preface,
+            ..Self::new(inner, limits, Arc::default())
+        }
+    }
+
+    fn poll_preface(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(cx, buf) {
+            let read_bytes = buf.filled().len().saturating_sub(before);
+            self.preface = self.preface.saturating_sub(read_bytes);
+            return Poll::Ready(read);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        metrics::connection_refused("preface_too_slow");
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Waits until the head is whole. Who does so before there is a session spares its memory, of
@@ -130,10 +164,15 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// When no head came, or it was refused.
+    /// When no head came, not all of it, or it was refused.
     pub(super) async fn head(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut ReadBuf::new(&mut [])))
-            .await
+            .await?;
+        // pingora would write a line about it, and strangers could fill the log.
+        if self.closed {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 
     fn set_timer(&mut self, after: Duration) {
@@ -173,7 +212,7 @@ impl Watched {
                 continue;
             }
             if ready!(self.poll_more(cx))? == 0 {
-                self.stage = Stage::Whole;
+                (self.stage, self.closed) = (Stage::Whole, true);
                 return Poll::Ready(Ok(()));
             }
         }
@@ -276,6 +315,9 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.preface > 0 {
+            return this.poll_preface(cx, buf);
+        }
         if let Some(head) = this.progress.awaited() {
             if this.head != head {
                 (this.stage, this.searched) = (Stage::Waiting, 0);

@@ -47,6 +47,7 @@ use crate::book::Book;
 use crate::buyers::{BUYERS, Market};
 use crate::plan::Plan;
 use crate::process::{Site, Wall};
+use crate::support::report;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -104,7 +105,11 @@ async fn no_payment_is_lost_or_taken_twice_however_often_the_wall_is_killed() {
     }
     let left = book.settle_accounts().await;
     let violations = market.violations();
-    report(kills, violations.len());
+    report(
+        "kills survived, SQLite",
+        usize::try_from(kills).unwrap(),
+        violations.len(),
+    );
     say(&format!(
         "crash: {kills} kills in {:.1} s, {} violations\n{left}\nat steps: {steps:?}",
         since.elapsed().as_secs_f32(),
@@ -121,18 +126,6 @@ async fn no_payment_is_lost_or_taken_twice_however_often_the_wall_is_killed() {
         assert!(missed.is_empty(), "never killed at: {missed:?}");
         assert_eq!(steps.len(), STEPS.len());
     }
-}
-
-fn report(kills: u64, violations: usize) {
-    let Ok(file) = std::env::var("FAREWALL_REPORT") else {
-        return;
-    };
-    let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)
-        .unwrap();
-    writeln!(file, "kills survived\t{kills}\t{violations}").unwrap();
 }
 
 /// A moment within the bounds.

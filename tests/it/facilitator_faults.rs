@@ -9,7 +9,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::support::front::{Call, Front, Spoil, http_answer};
-use crate::support::{Setup, Signer, Wall, eventually, offer};
+use crate::support::{Setup, Signer, Trial, Wall, eventually, offer};
 
 const DOCUMENT: &str = include_str!("../../docs/failures.md");
 
@@ -269,7 +269,8 @@ async fn run(row: Row, with_second: bool) {
     }
 }
 
-async fn run_all(rows: Vec<Row>) {
+async fn run_all(rows: Vec<Row>, what: &'static str) {
+    let (trial, mut survived) = (Trial::of(what), 0);
     assert!(rows.len() >= 10, "the table was not found");
     let runs = rows
         .into_iter()
@@ -278,23 +279,28 @@ async fn run_all(rows: Vec<Row>) {
     let mut runs = stream::iter(runs).buffer_unordered(AT_ONCE);
     while let Some(done) = runs.next().await {
         done.unwrap();
+        survived += 1;
     }
+    trial.held(survived);
 }
 
 // More threads than rows at once: whoever looks at a ledger holds one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn verification_fails_as_the_documentation_says() {
-    run_all(rows("Verify", Call::Verify)).await;
+    let rows = rows("Verify", Call::Verify);
+    run_all(rows, "facilitator faults survived, verify").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 12)]
 async fn settlement_fails_as_the_documentation_says() {
-    run_all(rows("Settle", Call::Settle)).await;
+    let rows = rows("Settle", Call::Settle);
+    run_all(rows, "facilitator faults survived, settle").await;
 }
 
 /// After each byte of the answer, with a second facilitator that would settle if it were asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_reset_at_any_byte_of_a_settle_answer_is_never_served_nor_settled_twice() {
+    let trial = Trial::of("facilitator faults survived, resets at each byte");
     let stage = stage(false, true, "breaker_failures = 1000").await;
     let wall = Arc::new(stage.wall);
     let honest = wall
@@ -327,6 +333,7 @@ async fn a_connection_reset_at_any_byte_of_a_settle_answer_is_never_served_nor_s
     let mut states = wall.states();
     assert_eq!(states.pop().as_deref(), Some("delivered"));
     assert_eq!(states, vec!["settling"; tries]);
+    trial.held(tries);
 }
 
 #[tokio::test(flavor = "multi_thread")]

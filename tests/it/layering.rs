@@ -88,7 +88,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("rusqlite", &["ledger::sqlite"]),
-    ("rustix", &["failpoint"]),
+    ("rustix", &["failpoint", "app"]),
     ("rustls-native-certs", &["ledger::postgres", "app"]),
     (
         "secp256k1",

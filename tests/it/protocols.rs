@@ -6,7 +6,8 @@ use bytes::Bytes;
 use h2::ext::Protocol as Extended;
 use http::{HeaderMap, HeaderValue, Method, Request};
 
-use crate::support::http2::{RawEnd, answer, raw_headers};
+use crate::support::frames::{RawEnd, raw_headers};
+use crate::support::http2::answer;
 use crate::support::protocol::{AUTHORITY, Everywhere, Protocol, Say};
 use crate::support::{Signer, eventually, offer};
 

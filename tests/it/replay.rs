@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Setup, Signer, Wall, encode, eventually, offer, send};
+use crate::support::{Setup, Signer, Trial, Wall, encode, eventually, offer, send};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_gets_the_same_bytes_without_new_work() {
@@ -98,6 +98,7 @@ async fn another_body_is_another_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_copies_at_once_run_the_origin_once() {
+    let trial = Trial::of("copies raced, one wall");
     let wall = Wall::start().await;
     let proof = Signer::new().proof(&offer(2000));
     let client = crate::support::client();
@@ -123,6 +124,7 @@ async fn a_thousand_copies_at_once_run_the_origin_once() {
         1
     );
     eventually("delivered", || wall.states() == ["delivered"]);
+    trial.held(answers.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

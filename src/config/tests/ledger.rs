@@ -60,6 +60,14 @@ fn it_is_a_file_or_a_server_in_one_word_or_in_a_table() {
     );
     refused("[ledger]\nurl = \"postgres:///db\"", "bad-url");
     refused("[ledger]\nurl = 7", "wrong-type");
+    for mistyped in ["mysql", "postgre", "sqlite"] {
+        let url = format!("{mistyped}://u:hunter2@localhost/db");
+        refused(&format!("ledger = \"{url}\""), "bad-url");
+        refused(&format!("[ledger]\npath = \"{url}\""), "bad-url");
+    }
+    let loud = server("ledger = \"PostgreSQL://u:hunter%32@localhost/db\"");
+    assert_eq!(&*loud.place, "postgres://localhost:5432/db");
+    assert_eq!(loud.connection.get_password(), Some(b"hunter2".as_slice()));
     let idle = diagnostics(&format!("[ledger]\nlease_s = 3\n{BASE}"));
     assert_eq!(idle[0].code, "no-effect");
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::walls::{balanced, two_walls};
 use crate::reconcile::fake::FakeChain;
 use crate::support::{
-    Cluster, Setup, Signer, Wall, buyer, decode, encode, eventually, offer, send,
+    Cluster, Setup, Signer, Trial, Wall, buyer, decode, encode, eventually, offer, send,
 };
 use farewall::sandbox::Sandbox;
 use farewall::settlement::{STATES, State};
@@ -276,6 +276,7 @@ async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
     let Some(cluster) = Cluster::start() else {
         return;
     };
+    let trial = Trial::of("kills survived, PostgreSQL");
     let mirror = Mirror::start().await;
     let patient = |setup: Setup| Setup {
         limits: "duplicate_wait_ms = 1000".to_owned(),
@@ -312,4 +313,5 @@ async fn walls_killed_at_any_moment_lose_no_payment_and_take_none_twice() {
         bought.len()
     );
     assert!(bought.len() > kills, "hardly any load");
+    trial.held(kills);
 }

@@ -7,7 +7,9 @@ use farewall::sandbox::SandboxOptions;
 use reqwest::{Method, RequestBuilder};
 
 use crate::support::wall::farewall;
-use crate::support::{Answer, Cluster, Setup, Signer, Wall, client, eventually, offer, send};
+use crate::support::{
+    Answer, Cluster, Setup, Signer, Trial, Wall, client, eventually, offer, send,
+};
 
 /// A request as a balancer passes it on: the host is that of the site, whichever wall gets it.
 pub fn balanced(method: Method, url: &str, proof: &str) -> RequestBuilder {
@@ -34,6 +36,7 @@ async fn a_thousand_copies_of_one_proof_over_two_walls_run_the_upstream_once_and
     let Some(cluster) = Cluster::start() else {
         return;
     };
+    let trial = Trial::of("copies raced, two walls on PostgreSQL");
     let slow = |setup: Setup| Setup {
         limits: "duplicate_wait_ms = 60000".to_owned(),
         sandbox: SandboxOptions {
@@ -60,6 +63,7 @@ async fn a_thousand_copies_of_one_proof_over_two_walls_run_the_upstream_once_and
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(bodies.len(), 1, "all copies got the one answer");
     eventually("delivered", || walls[1].states() == ["delivered"]);
+    trial.held(statuses.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

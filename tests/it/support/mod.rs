@@ -2,6 +2,7 @@
 //! and clients that can say exactly what they want to say.
 
 pub mod buyer;
+pub mod frames;
 pub mod front;
 pub mod http;
 pub mod http2;
@@ -10,6 +11,7 @@ pub mod origin;
 pub mod postgres;
 pub mod protocol;
 pub mod raw;
+pub mod report;
 pub mod wall;
 
 pub use buyer::{Signer, offer};
@@ -17,6 +19,7 @@ pub use http::{Answer, client, send};
 pub use origin::Origin;
 pub use postgres::Cluster;
 pub use raw::{RawResponse, raw_request};
+pub use report::{Trial, report};
 pub use wall::{Setup, Wall};
 
 use base64::Engine;

@@ -43,6 +43,11 @@ impl Protocol {
     }
 }
 
+/// Both directions of a connection.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 /// A wall with a plain listener that also speaks h2c, and one with TLS.
 pub struct Everywhere {
     pub wall: Wall,
@@ -148,6 +153,17 @@ impl Everywhere {
         let stream = stream.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn));
         stream
+    }
+
+    /// A connection on which nothing was said yet.
+    pub async fn connect(&self, protocol: Protocol) -> Box<dyn Duplex> {
+        match protocol {
+            Protocol::Http1 | Protocol::H2c => {
+                Box::new(TcpStream::connect(self.wall.address).await.unwrap())
+            }
+            Protocol::Http1Tls => Box::new(self.handshake(b"http/1.1").await),
+            Protocol::Http2Tls => Box::new(self.handshake(b"h2").await),
+        }
     }
 
     /// A connection that speaks HTTP/2, which `protocol` must be.

@@ -1,7 +1,7 @@
 //! Requests inside requests: what is body to one reader is a request to another.
 
 /// Framing headers of a free POST.
-const FRAMES: &[&str] = &[
+pub(super) const FRAMES: &[&str] = &[
     "Content-Length: 0",
     "Content-Length: 4",
     "Content-Length: 0\r\nContent-Length: 4",
@@ -49,7 +49,7 @@ const FRAMES: &[&str] = &[
     "",
 ];
 
-const BODIES: &[&str] = &[
+pub(super) const BODIES: &[&str] = &[
     "",
     "0\r\n\r\n",
     "0\n\n",
@@ -65,8 +65,12 @@ const BODIES: &[&str] = &[
     "-1\r\n0\r\n\r\n",
 ];
 
+/// What hides behind.
+pub(super) const INNER: &str =
+    "GET /v1/secret HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+
 pub(super) fn all() -> Vec<Vec<u8>> {
-    let inner = "GET /v1/secret HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let inner = INNER;
     let mut all = Vec::new();
     for frame in FRAMES {
         let frame = if frame.is_empty() {

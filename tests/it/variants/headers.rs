@@ -3,7 +3,7 @@
 use super::request;
 
 /// On free routes; each asks for something else than the request line does.
-const REDIRECTING: &[&str] = &[
+pub(super) const REDIRECTING: &[&str] = &[
     "X-Original-URL: /v1/secret",
     "X-Original-Url: http://a.example/v1/secret",
     "X-ORIGINAL-URI: /v1/secret",
@@ -44,7 +44,7 @@ const REDIRECTING: &[&str] = &[
 ];
 
 /// On `GET /v1/jobs`, which is free; changing jobs is not.
-const OVERRIDING: &[&str] = &[
+pub(super) const OVERRIDING: &[&str] = &[
     "X-HTTP-Method-Override: POST",
     "X-HTTP-Method-Override: DELETE",
     "X-Http-Method-Override: post",
@@ -64,7 +64,7 @@ const OVERRIDING: &[&str] = &[
     "X-HTTP-Method-Override: GET\r\nX-HTTP-Method-Override: POST",
 ];
 
-const OVERRIDING_QUERIES: &[&str] = &[
+pub(super) const OVERRIDING_QUERIES: &[&str] = &[
     "_method=POST",
     "_method=DELETE",
     "_METHOD=post",
@@ -90,7 +90,7 @@ const OVERRIDING_QUERIES: &[&str] = &[
 ];
 
 /// On the priced paths: nobody is believed to have paid.
-const CLAIMING: &[&str] = &[
+pub(super) const CLAIMING: &[&str] = &[
     "X-Farewall-Payment-Id: 0x01",
     "X-Farewall-Payer: 0x01\r\nX-Farewall-Rule: secret",
     "PAYMENT-SIGNATURE: e30=",
@@ -136,7 +136,7 @@ const CLAIMING: &[&str] = &[
 ];
 
 /// In place of `Host: a.example`.
-const HOSTS: &[&str] = &[
+pub(super) const HOSTS: &[&str] = &[
     "",
     "Host:",
     "Host: ",
