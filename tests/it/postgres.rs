@@ -2,4 +2,5 @@
 
 mod kills;
 mod ledger;
+mod upkeep;
 mod walls;
