@@ -24,7 +24,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
+use crate::config::settings::{AcceptSettings, LedgerSettings, Limits, ListenSettings, Settings};
 use crate::facilitator::breaker::BreakerSettings;
 use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
@@ -37,7 +37,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
 use crate::proxy::{Connections, Door, DoorLimits, Seller, Wall};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Preferences, Reconciler};
+use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
 use crate::throttle::ThrottleLimits;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
@@ -154,9 +155,7 @@ impl App {
         ));
         let (upstreams, health) = upstreams(&settings)?;
         serve_admin(&settings, &payments, &ledger)?;
-        let chains = chains(&settings)?;
-        let reconciler = Reconciler::new(Arc::clone(&settler), Arc::clone(&ledger), chains, clock);
-        payments.spawn(reconciler.run());
+        tend(&settings, &payments, &settler, &ledger, clock)?;
         if incomplete {
             payments.spawn(complete_routes(
                 settings.clone(),
@@ -304,6 +303,35 @@ pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildErro
         all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
     }
     Ok(all)
+}
+
+/// Starts what looks after the ledger: unknown settlements, and what may be forgotten.
+fn tend(
+    settings: &Settings,
+    payments: &Runtime,
+    settler: &Arc<Settler>,
+    ledger: &Arc<dyn Ledger>,
+    clock: Arc<dyn Clock>,
+) -> Result<(), StartError> {
+    let reconciler = Reconciler::new(
+        Arc::clone(settler),
+        Arc::clone(ledger),
+        chains(settings)?,
+        preferences(settings),
+        Arc::clone(&clock),
+    );
+    payments.spawn(reconciler.run());
+    let retention = Retention::new(Arc::clone(ledger), clock, settings.retention_days);
+    payments.spawn(retention.run());
+    Ok(())
+}
+
+/// In which order the facilitators of each way of being paid are preferred.
+pub(crate) fn preferences(settings: &Settings) -> Preferences {
+    let of = |(name, accept): (&Arc<str>, &AcceptSettings)| {
+        (Arc::clone(name), accept.facilitators.clone())
+    };
+    settings.accepts.iter().map(of).collect()
 }
 
 fn gate(

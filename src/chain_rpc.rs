@@ -91,7 +91,10 @@ pub enum Finding {
     /// Not used, and it cannot be used any more.
     NeverUsed,
     /// Not used so far.
-    Unused,
+    Unused {
+        /// The time of the newest block that is deep enough to be believed; 0 when there is none yet.
+        as_of: UnixSeconds,
+    },
     /// Used, but the logs do not tell what for.
     Unexplained(&'static str),
 }

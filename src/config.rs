@@ -178,7 +178,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
     let server = server::server(&top, around);
     let listeners = server::listeners(&top, around);
     let limits = server::limits(&top);
-    let ledger = ledger::ledger(&top);
+    let (ledger, retention_days) = ledger::ledger(&top);
     let folder = top.files.folder(root.at);
     let state_folder = match &ledger {
         Some(LedgerSettings::File(path)) => path.parent().unwrap_or(Path::new("")),
@@ -218,6 +218,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         listeners,
         limits,
         ledger: ledger?,
+        retention_days,
         facilitators: facilitators.good,
         accepts: accepts.good,
         upstreams: upstreams.good,

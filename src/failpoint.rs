@@ -47,10 +47,14 @@ pub enum Step {
     Reconciling,
     /// What the reconciler learnt is durable.
     Reconciled,
+    /// The reconciler is going to ask another facilitator; that is not written yet.
+    Moving,
+    /// That another facilitator is going to be asked is durable; it is not asked yet.
+    Moved,
 }
 
 /// All steps, in the order of a payment's life.
-pub const STEPS: [Step; 18] = [
+pub const STEPS: [Step; 20] = [
     Step::Opened,
     Step::Reserved,
     Step::Verified,
@@ -69,6 +73,8 @@ pub const STEPS: [Step; 18] = [
     Step::Committed,
     Step::Reconciling,
     Step::Reconciled,
+    Step::Moving,
+    Step::Moved,
 ];
 
 impl Step {
@@ -94,6 +100,8 @@ impl Step {
             Self::Committed => "committed",
             Self::Reconciling => "reconciling",
             Self::Reconciled => "reconciled",
+            Self::Moving => "moving",
+            Self::Moved => "moved",
         }
     }
 }

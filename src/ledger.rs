@@ -4,6 +4,7 @@
 //! [`sqlite`], the embedded default for one wall; [`postgres`], one ledger for several walls.
 
 mod news;
+pub mod upkeep;
 pub mod sqlite;
 pub mod postgres;
 pub mod reader;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
+
+use self::upkeep::{Batch, Cursor};
 
 use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use crate::clock::UnixSeconds;
@@ -63,6 +66,7 @@ pub struct NewClaim {
     /// Method, canonical host and path, for people; the query is left out because it may hold secrets.
     pub request: Arc<str>,
     /// The settle request to repeat when the outcome stays unknown: JSON as sent to the facilitator.
+    /// Of a claim that is over the ledger does not keep it, and this is empty.
     pub settle_request: Arc<str>,
 }
 
@@ -385,15 +389,23 @@ pub trait Ledger: Send + Sync {
     /// wall is gone when its lease has run out: reason `wall_lost`.
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError>;
 
-    /// The settlements whose outcome it falls to this wall to find out: its own, and those of walls
-    /// that are gone, which it takes over so that exactly one wall works on each.
-    async fn unsettled(&self) -> Result<Vec<Record>, LedgerError> {
-        let filter = Filter {
-            states: vec![State::Settling],
-            ..Filter::default()
-        };
-        self.list(filter).await
-    }
+    /// Deletes, of the oldest claims after `from`, one small batch of those that were over before
+    /// `before`: [`upkeep`] says which. Atomic; of several walls one at a time does it.
+    async fn prune(
+        &self,
+        before: UnixSeconds,
+        now: UnixSeconds,
+        from: Cursor,
+    ) -> Result<Batch, LedgerError>;
+
+    /// Empties one small batch of what an older version left in claims that are over. Does nothing
+    /// once all of them were looked at.
+    async fn compact(&self) -> Result<Batch, LedgerError>;
+
+    /// At most `limit` of the settlements whose outcome it falls to this wall to find out, oldest first,
+    /// after `from`: its own, and those of walls that are gone, which it takes over so that exactly one
+    /// wall works on each.
+    async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError>;
 
     /// Takes a debt (`settled`) in hand before the upstream is asked for it again. `false`: another
     /// wall that lives has it in hand, so wait.

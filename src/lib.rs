@@ -25,6 +25,7 @@ pub mod upstream;
 pub mod proxy;
 pub mod admin;
 pub mod reconcile;
+pub mod retention;
 pub mod app;
 pub mod buyer;
 pub mod sandbox;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use once_cell::sync::Lazy;
 use prometheus::{
-    Encoder, HistogramVec, IntCounterVec, IntGauge, Registry, TextEncoder, histogram_opts, opts,
+    Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+    histogram_opts, opts,
 };
 
 use crate::money::AtomicAmount;
@@ -62,6 +63,13 @@ static UNKNOWN: Lazy<IntGauge> = Lazy::new(|| {
     )))
 });
 
+static PRUNED: Lazy<IntCounter> = Lazy::new(|| {
+    registered(IntCounter::with_opts(opts!(
+        "farewall_ledger_pruned_total",
+        "Old claims that this wall deleted from the ledger."
+    )))
+});
+
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(IntCounterVec::new(opts!(name, help), labels))
 }
@@ -115,6 +123,11 @@ pub fn unknown_settlements(count: usize) {
     UNKNOWN.set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
+/// So many old claims were deleted from the ledger.
+pub fn pruned(claims: u64) {
+    PRUNED.inc_by(claims);
+}
+
 /// All metrics in the Prometheus text format.
 #[must_use]
 pub fn render() -> String {
@@ -134,6 +147,7 @@ mod tests {
         request("quote", "paid", Duration::from_millis(3));
         settlement("local", "settled");
         unknown_settlements(2);
+        pruned(3);
         settled("quote", "base-usdc", AtomicAmount::new(1000));
         let text = render();
         for name in [
@@ -141,6 +155,7 @@ mod tests {
             "farewall_request_duration_seconds_count{outcome=\"paid\"} 1",
             "farewall_settlements_total{facilitator=\"local\",outcome=\"settled\"} 1",
             "farewall_unknown_settlements 2",
+            "farewall_ledger_pruned_total 3",
             "farewall_revenue_atomic_total{accept=\"base-usdc\",rule=\"quote\"} 1000",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

@@ -1,5 +1,6 @@
 //! Unknown settlements, until they are known: asks the chain where it may, and repeats the
-//! identical settle with growing pauses.
+//! identical settle with growing pauses, at another facilitator when the chain shows that the first
+//! did not bring it there.
 //!
 //! What is believed is decided in `decision`, without I/O. A claim that nobody can tell anything
 //! about runs out with its authorization, and is then `expired`: listed for a person, never guessed.
@@ -9,7 +10,7 @@ mod decision;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{FacilitatorFault, FacilitatorRequest, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::{Settler, settled_move};
+use crate::ledger::upkeep::Cursor;
 use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
 use crate::metrics;
 use crate::settlement::State;
@@ -33,6 +35,9 @@ use crate::x402::message::SettlementResponse;
 
 /// How often unknown settlements are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Claims that are read at once: memory stays bounded however many are unknown.
+const PAGE: u32 = 256;
 
 /// Claims that are looked at side by side, so that one slow facilitator holds up few others.
 const LOOKS_AT_ONCE: usize = 32;
@@ -45,15 +50,32 @@ const RECORD_PAUSE_MAX: Duration = Duration::from_secs(13);
 /// Settled claims of one payer among which a transaction is looked for.
 const SETTLED_MAX: u32 = 1000;
 
+/// The facilitators of each way of being paid, in order of preference.
+pub type Preferences = BTreeMap<Arc<str>, Vec<Arc<str>>>;
+
 /// Resolves unknown settlements.
 pub struct Reconciler {
     settler: Arc<Settler>,
     ledger: Arc<dyn Ledger>,
     chains: Chains,
+    preferences: Preferences,
     clock: Arc<dyn Clock>,
-    due: HashMap<ClaimId, Instant>,
+    due: HashMap<ClaimId, Due>,
+    /// How many passes there were, to tell which claims the last one found.
+    passes: u64,
     /// Held while a payment that the chain showed is written down.
     one_by_one: Mutex<()>,
+}
+
+/// When a claim is looked at again.
+#[derive(Clone, Copy)]
+struct Due {
+    /// At all: the chain may know more by now.
+    look: Instant,
+    /// And its facilitator asked, which may have said when to come back.
+    ask: Instant,
+    /// The last pass that found it.
+    pass: u64,
 }
 
 /// What one look at a claim came to.
@@ -65,6 +87,8 @@ pub struct Look {
     pub found: String,
     /// When the facilitator wants to be asked again.
     retry_after_s: Option<u64>,
+    /// Since when the one on record is, when it changed.
+    asked_at: Option<UnixSeconds>,
 }
 
 /// What came of repeating a settle.
@@ -81,25 +105,31 @@ impl Reconciler {
         settler: Arc<Settler>,
         ledger: Arc<dyn Ledger>,
         chains: Chains,
+        preferences: Preferences,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             settler,
             ledger,
             chains,
+            preferences,
             clock,
             due: HashMap::new(),
+            passes: 0,
             one_by_one: Mutex::new(()),
         }
     }
 
-    /// Works until the runtime ends.
+    /// Works until the runtime ends, and rests at least as long as it worked.
     pub async fn run(mut self) {
+        let mut worked = Duration::ZERO;
         loop {
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(TICK.max(worked)).await;
+            let begun = Instant::now();
             if let Err(error) = self.pass().await {
                 tracing::error!(%error, "cannot reconcile");
             }
+            worked = begun.elapsed();
         }
     }
 
@@ -117,54 +147,91 @@ impl Reconciler {
         self.ledger.list(filter).await
     }
 
+    /// The claims whose outcome it falls to this wall to find out, page by page: all those that one
+    /// look-up gives, and where the next goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn page(&self, from: Cursor) -> Result<(Vec<Record>, Option<Cursor>), LedgerError> {
+        let page = self.ledger.unsettled(from, PAGE).await?;
+        let is_full = u32::try_from(page.len()).is_ok_and(|found| found >= PAGE);
+        let next = page.last().filter(|_| is_full).map(|record| Cursor {
+            claimed_at: record.claimed_at,
+            id: record.id.0,
+        });
+        Ok((page, next))
+    }
+
     /// One look at every unknown settlement that is due; returns how many are still unknown.
     ///
     /// # Errors
     ///
     /// [`LedgerError`] when the ledger cannot be read or written.
     pub async fn pass(&mut self) -> Result<usize, LedgerError> {
-        let mut unknown = self.ledger.unsettled().await?;
-        unknown.retain(|record| !self.settler.is_active(record.id));
-        self.due
-            .retain(|id, _| unknown.iter().any(|record| record.id == *id));
-        let all = unknown.len();
-        let begun = Instant::now();
-        unknown.retain(|record| self.due.get(&record.id).is_none_or(|due| *due <= begun));
-        let this = &*self;
-        let looks: Vec<_> = stream::iter(unknown)
-            .map(|record| async move { (this.look(&record).await, record) })
-            .buffer_unordered(LOOKS_AT_ONCE)
-            .collect()
-            .await;
-        let (mut known, mut failure) = (0_usize, None);
-        for (look, record) in looks {
-            match look {
-                Ok(look) if look.state == State::Settling => {
-                    self.put_off(&record, look.retry_after_s);
-                }
-                Ok(_) => known = known.saturating_add(1),
-                Err(error) => {
-                    self.put_off(&record, None);
-                    failure = Some(error);
-                }
-            }
+        self.passes = self.passes.wrapping_add(1);
+        let (mut left, mut failure, mut from) = (0_usize, None, Some(Cursor::default()));
+        while let Some(cursor) = from {
+            let (page, next) = self.page(cursor).await?;
+            left = left.saturating_add(self.look_at_page(page, &mut failure).await);
+            from = next;
         }
-        let left = all.saturating_sub(known);
+        let pass = self.passes;
+        self.due.retain(|_, due| due.pass == pass);
         metrics::unknown_settlements(left);
         failure.map_or(Ok(left), Err)
     }
 
-    fn put_off(&mut self, record: &Record, retry_after_s: Option<u64>) {
-        let now = self.clock.now();
+    /// Looks at those of a page that are due; returns how many of the page are still unknown.
+    async fn look_at_page(
+        &mut self,
+        mut page: Vec<Record>,
+        failure: &mut Option<LedgerError>,
+    ) -> usize {
+        page.retain(|record| !self.settler.is_active(record.id));
+        let (all, begun) = (page.len(), Instant::now());
+        for record in &page {
+            if let Some(due) = self.due.get_mut(&record.id) {
+                due.pass = self.passes;
+            }
+        }
+        page.retain(|record| self.due.get(&record.id).is_none_or(|due| due.look <= begun));
+        let this = &*self;
+        let looks: Vec<_> = stream::iter(page)
+            .map(|record| async move {
+                let rests = this.due.get(&record.id).is_some_and(|due| due.ask > begun);
+                (this.look_at(&record, rests).await, record)
+            })
+            .buffer_unordered(LOOKS_AT_ONCE)
+            .collect()
+            .await;
+        let mut known = 0_usize;
+        for (look, record) in looks {
+            match look {
+                Ok(look) if look.state == State::Settling => self.put_off(&record, Some(&look)),
+                Ok(_) => known = known.saturating_add(1),
+                Err(error) => {
+                    self.put_off(&record, None);
+                    *failure = Some(error);
+                }
+            }
+        }
+        all.saturating_sub(known)
+    }
+
+    fn put_off(&mut self, record: &Record, look: Option<&Look>) {
+        let (now, begun) = (self.clock.now(), Instant::now());
         let is_late = now > record.claim.valid_before.plus(decision::GRACE_S);
-        let pause = decision::pause(
-            now.since(record.changed_at),
-            is_late,
-            retry_after_s,
-            rand::random(),
-        );
-        if let Some(due) = Instant::now().checked_add(pause) {
-            self.due.insert(record.id, due);
+        let asked_at = look.and_then(|look| look.asked_at);
+        let unknown_for_s = now.since(asked_at.unwrap_or(record.changed_at));
+        let pause = decision::pause(unknown_for_s, is_late, rand::random());
+        let rest = decision::rest(look.and_then(|look| look.retry_after_s));
+        let earlier = self.due.get(&record.id).filter(|_| asked_at.is_none());
+        let ask = begun.checked_add(rest.max(pause));
+        if let (Some(look), Some(ask)) = (begun.checked_add(pause), ask) {
+            let ask = earlier.map_or(ask, |due| due.ask.max(ask));
+            let pass = self.passes;
+            self.due.insert(record.id, Due { look, ask, pass });
         }
     }
 
@@ -174,6 +241,11 @@ impl Reconciler {
     ///
     /// [`LedgerError`] when the ledger cannot be read or written; nothing is lost by that.
     pub async fn look(&self, record: &Record) -> Result<Look, LedgerError> {
+        self.look_at(record, false).await
+    }
+
+    /// `rests`: the facilitator on record asked to be left alone for now.
+    async fn look_at(&self, record: &Record, rests: bool) -> Result<Look, LedgerError> {
         // Since it was listed, the task that settled it may have written down its outcome.
         if let Some(state) = self.moved_on(record).await? {
             return Ok(Look::elsewhere(state));
@@ -185,12 +257,22 @@ impl Reconciler {
             Some(Ok(_) | Err(_)) | None => None,
         };
         let (sighting, mut found) = self.sight(record, finding).await?;
-        let (mut receipt, mut retry_after_s) = (None, None);
+        let (mut receipt, mut retry_after_s, mut asked_at) = (None, None, None);
         let _busy = self.settler.busy();
         let verdict = match decision::by_chain(sighting) {
             Some(verdict) => verdict,
             None => {
-                let repeated = self.repeat(record).await;
+                let moved = match self.move_to_next(record, sighting).await {
+                    Err(LedgerError::IllegalMove { found, .. }) => {
+                        return Ok(Look::elsewhere(found));
+                    }
+                    moved => moved?,
+                };
+                asked_at = moved.as_ref().map(|record| record.changed_at);
+                let repeated = match (&moved, rests) {
+                    (None, true) => Repetition::put_off(),
+                    (moved, _) => self.repeat(moved.as_ref().unwrap_or(record)).await,
+                };
                 found = match found.is_empty() {
                     true => repeated.found,
                     false => format!("{found}; {}", repeated.found),
@@ -202,14 +284,61 @@ impl Reconciler {
         };
         let Some(step) = step(record, verdict, receipt) else {
             tracing::warn!(claim = record.id.0, %found, "still unknown");
-            let state = State::Settling;
             return Ok(Look {
-                state,
+                state: State::Settling,
                 found,
                 retry_after_s,
+                asked_at,
             });
         };
         self.write(record, step, found).await
+    }
+
+    /// Puts the next facilitator on record when the one there has had its turn and the chain shows
+    /// that nothing came of it; returns the record as it is then. Only after that may it be asked.
+    async fn move_to_next(
+        &self,
+        record: &Record,
+        sighting: Sighting,
+    ) -> Result<Option<Record>, LedgerError> {
+        let (now, end) = (self.clock.now(), record.claim.valid_before);
+        let asked = (record.claimed_at, record.changed_at);
+        if !decision::may_move(sighting, asked, now, end) {
+            return Ok(None);
+        }
+        let Some(facilitator) = self.next(record) else {
+            return Ok(None);
+        };
+        reach(Step::Moving);
+        let to = Move::Settling {
+            facilitator: Arc::clone(&facilitator),
+        };
+        self.ledger.advance(record.id, to, now).await?;
+        reach(Step::Moved);
+        tracing::warn!(claim = record.id.0, from = record.facilitator.as_deref(), to = %facilitator,
+            "not on the chain; another facilitator is asked to settle it");
+        Ok(Some(Record {
+            facilitator: Some(facilitator),
+            changed_at: now,
+            ..record.clone()
+        }))
+    }
+
+    /// The fittest of the other facilitators of this way of paying, in their order from the one on
+    /// record on; `None` when there is no other.
+    fn next(&self, record: &Record) -> Option<Arc<str>> {
+        let all = self.preferences.get(&record.claim.accept)?;
+        let current = record.facilitator.as_deref();
+        let is_current = |name: &&Arc<str>| Some(&***name) == current;
+        let place = all.iter().position(|name| is_current(&name));
+        all.iter()
+            .cycle()
+            .skip(place.map_or(0, |place| place.saturating_add(1)))
+            .take(all.len())
+            .filter(|name| !is_current(name))
+            .filter_map(|name| Some((name, self.settler.facilitator(name)?)))
+            .min_by_key(|(_, facilitator)| facilitator.fitness())
+            .map(|(name, _)| Arc::clone(name))
     }
 
     async fn write(&self, record: &Record, step: Move, found: String) -> Result<Look, LedgerError> {
@@ -247,6 +376,7 @@ impl Reconciler {
             state,
             found,
             retry_after_s: None,
+            asked_at: None,
         })
     }
 
@@ -294,7 +424,7 @@ impl Reconciler {
             Finding::Cancelled => "cancelled on chain by the payer".to_owned(),
             Finding::UsedElsewhere => "used on chain, and not for us".to_owned(),
             Finding::NeverUsed => "never used on chain, and too late now".to_owned(),
-            Finding::Unused => "not used on chain so far".to_owned(),
+            Finding::Unused { .. } => "not used on chain so far".to_owned(),
             Finding::Unexplained(why) => format!("used on chain, but unexplained: {why}"),
         };
         Ok((Sighting::Seen(finding), words))
@@ -373,6 +503,17 @@ impl Reconciler {
     }
 }
 
+impl Repetition {
+    /// Not asked this time.
+    fn put_off() -> Self {
+        Self {
+            receipt: None,
+            found: "the facilitator asked to be left alone for a while".to_owned(),
+            retry_after_s: None,
+        }
+    }
+}
+
 impl Look {
     /// Not looked at, for this reason.
     pub(crate) fn undone(why: String) -> Self {
@@ -380,6 +521,7 @@ impl Look {
             state: State::Settling,
             found: why,
             retry_after_s: None,
+            asked_at: None,
         }
     }
 
@@ -389,6 +531,7 @@ impl Look {
             state,
             found: "resolved meanwhile".to_owned(),
             retry_after_s: None,
+            asked_at: None,
         }
     }
 }

@@ -90,7 +90,8 @@ impl Look<'_> {
             "eth_blockNumber",
         )?;
         let Some(deep) = head.checked_sub(self.chain.confirmations) else {
-            return Ok(Finding::Unused);
+            let as_of = UnixSeconds(0);
+            return Ok(Finding::Unused { as_of });
         };
         let deep = self.block(deep).await?;
         if !self.is_used(deep).await? {
@@ -99,7 +100,7 @@ impl Look<'_> {
             return Ok(if is_over {
                 Finding::NeverUsed
             } else {
-                Finding::Unused
+                Finding::Unused { as_of: deep.time }
             });
         }
         match self.question.nonce.space {

@@ -62,7 +62,11 @@ async fn look(chain: &EvmChain, space: NonceSpace) -> Finding {
 async fn a_payment_is_believed_when_it_is_deep_enough() {
     let (fake, chain) = fake().await;
     let transaction = fake.settle(HEAD - 1, ROUTE, VALUE, NONCE);
-    assert_eq!(look(&chain, NonceSpace::Eip3009).await, Finding::Unused);
+    let as_of = UnixSeconds(NOW - 2);
+    assert_eq!(
+        look(&chain, NonceSpace::Eip3009).await,
+        Finding::Unused { as_of }
+    );
     fake.with(|script| script.head += 1);
     let found = look(&chain, NonceSpace::Eip3009).await;
     assert_eq!(found, Finding::Paid { transaction });
@@ -77,10 +81,12 @@ async fn a_payment_is_believed_when_it_is_deep_enough() {
 async fn what_was_never_used_is_over_when_the_time_of_a_deep_block_says_so() {
     let (fake, chain) = fake().await;
     let mut late = question(NonceSpace::Eip3009);
+    let as_of = UnixSeconds(NOW - 2);
+    let unused = Finding::Unused { as_of };
     for (valid_before, want) in [
-        (NOW - 2, Finding::Unused),
+        (NOW - 2, unused),
         (NOW - 3, Finding::NeverUsed),
-        (NOW, Finding::Unused),
+        (NOW, unused),
     ] {
         late.valid_before = UnixSeconds(valid_before);
         assert_eq!(chain.look(&late).await.unwrap(), want, "{valid_before}");
@@ -131,7 +137,11 @@ async fn a_short_chain_is_searched_to_its_first_block() {
         Finding::Paid { transaction }
     );
     let deeper = EvmChain::new(&settings(fake.url(), 6), None).unwrap();
-    assert_eq!(look(&deeper, NonceSpace::Eip3009).await, Finding::Unused);
+    let as_of = UnixSeconds(0);
+    assert_eq!(
+        look(&deeper, NonceSpace::Eip3009).await,
+        Finding::Unused { as_of }
+    );
 }
 
 #[tokio::test]
@@ -233,7 +243,8 @@ async fn an_unused_permit2_nonce_is_unused() {
         let ours: U256 = U256::ONE.wrapping_shl(9);
         script.bitmap.push((word, !ours));
     });
-    assert_eq!(look(&chain, NonceSpace::Permit2).await, Finding::Unused);
+    let unused = look(&chain, NonceSpace::Permit2).await;
+    assert!(matches!(unused, Finding::Unused { .. }), "{unused:?}");
 }
 
 mod pairing {

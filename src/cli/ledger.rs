@@ -1,9 +1,10 @@
-//! `farewall ledger`: what became of the payments, also while a wall runs. `mark` and `reconcile`
-//! write; all else only reads.
+//! `farewall ledger`: what became of the payments, also while a wall runs. `mark`, `reconcile` and
+//! `prune` write; all else only reads.
 
 mod export;
 mod mark;
 mod pending;
+mod prune;
 mod reconcile;
 mod show;
 mod table;
@@ -49,7 +50,7 @@ Examples:
 
 Times are UTC: 2026-11-01, 2026-11-01T12:00:00Z, or an age such as 90s, 30m, 24h, 7d, 2w.
 States: claimed, settling, settled (paid, owed), delivered, released, refused, expired.
-All of it may run beside the wall. Only mark and reconcile write.";
+All of it may run beside the wall. Only mark, reconcile and prune write.";
 
 /// Arguments of `farewall ledger`.
 #[derive(Debug, clap::Args)]
@@ -95,6 +96,15 @@ Examples:
 The note is added to the ledger; the claim stays as it is. What is marked is not listed as owed any
 more, and its payment cannot be used to collect the response.")]
     Mark(mark::Args),
+    /// Delete old claims that are over; see also retention_days in [ledger]
+    #[command(after_help = "\
+Examples:
+  farewall ledger prune --before 2024-01-01 --dry-run
+  farewall ledger prune --before 730d
+
+It may run beside the wall. Claims that are open, owed or unknown, those that were marked, and all that
+are younger than a day stay. Export what you need first: what is deleted is gone.")]
+    Prune(prune::Args),
     /// Write every claim that the filters allow, as CSV unless told otherwise
     #[command(after_help = "Example:\n  farewall ledger export --since 2026-11-01 > claims.csv")]
     Export(ExportArgs),
@@ -243,6 +253,7 @@ fn answer(command: Command, now: UnixSeconds, out: &mut dyn Write) -> Result<(),
             reconcile::run(&args, &clock, out)
         }
         Command::Mark(args) => mark::run(&args, now, out),
+        Command::Prune(args) => prune::run(&args, now, out),
         Command::Export(args) => {
             let filter = args.filters.filter(args.state, args.limit, now);
             list(&args.source.open()?, &filter, args.format, out)

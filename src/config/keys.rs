@@ -81,7 +81,13 @@ pub(super) const LIMITS: Section = Section {
 
 pub(super) const LEDGER: Section = Section {
     header: "[ledger]",
-    keys: &["path", "url", "lease_s", "connections_max"],
+    keys: &[
+        "path",
+        "url",
+        "lease_s",
+        "connections_max",
+        "retention_days",
+    ],
 };
 
 pub(super) const CORS: Section = Section {

@@ -20,47 +20,56 @@ const URL_HELP: &str = "write \"postgres://user:password@host/database?sslmode=v
 const DEFAULT_LEASE_S: u64 = 15;
 const DEFAULT_CONNECTIONS: usize = 8;
 
-pub(super) fn ledger(top: &Reader<'_>) -> Option<LedgerSettings> {
+/// Where the ledger is, and for how many days it keeps what is over.
+pub(super) fn ledger(top: &Reader<'_>) -> (Option<LedgerSettings>, Option<u32>) {
     let folder = top.files.folder(top.table.at);
     if let Some(entry) = top.entry("ledger")
         && let Value::Text(text) = &entry.node.value
     {
-        return if is_url(&text.value) {
-            let server = server(top, text, entry.node.at)?;
-            Some(LedgerSettings::Server(Box::new(server)))
+        let place = if is_url(&text.value) {
+            let server = server(top, text, entry.node.at);
+            server.map(|server| LedgerSettings::Server(Box::new(server)))
         } else {
             top.path("ledger").map(LedgerSettings::File)
         };
+        return (place, None);
     }
     section(top, "ledger", keys::LEDGER, |reader| {
-        let Some((text, at)) = reader.text("url") else {
-            let because = "the ledger is a file";
-            reader.idle(&["lease_s", "connections_max"], because);
-            if let Some(entry) = reader.entry("path")
-                && let Value::Text(text) = &entry.node.value
-                && is_url(&text.value)
-            {
-                // The path of a file is shown, the password in a URL must not be.
-                reader.files.mask(entry.node.at);
-                let message = "`path` names a file, and this is a URL";
-                reader.wrong("path", "bad-url", message, URL_HELP);
-                return None;
-            }
-            let path = reader.path("path");
-            // A `url` that is no string was complained about, and is not a wish for a file.
-            return (!reader.has("url"))
-                .then(|| LedgerSettings::File(path.unwrap_or(folder.join("farewall.db"))));
-        };
-        if reader.has("path") {
-            let help = "keep `path` for a file of this wall alone, or `url` for a shared server";
-            let message = "the ledger has both a `path` and a `url`";
-            reader.wrong("path", "contradiction", message, help);
-        }
-        let mut server = server(reader, text, at)?;
-        server.lease = reader.seconds("lease_s", DEFAULT_LEASE_S, 2..=300);
-        server.connections_max = reader.size("connections_max", DEFAULT_CONNECTIONS, 1..=1000);
-        Some(LedgerSettings::Server(Box::new(server)))
+        // From a day, the longest retry window: see `crate::ledger::upkeep`.
+        let days = reader.integer("retention_days", 1..=36_500);
+        let days = days.and_then(|days| u32::try_from(days).ok());
+        (place_of(reader, folder), days)
     })
+}
+
+fn place_of(reader: &Reader<'_>, folder: &Path) -> Option<LedgerSettings> {
+    let Some((text, at)) = reader.text("url") else {
+        let because = "the ledger is a file";
+        reader.idle(&["lease_s", "connections_max"], because);
+        if let Some(entry) = reader.entry("path")
+            && let Value::Text(text) = &entry.node.value
+            && is_url(&text.value)
+        {
+            // The path of a file is shown, the password in a URL must not be.
+            reader.files.mask(entry.node.at);
+            let message = "`path` names a file, and this is a URL";
+            reader.wrong("path", "bad-url", message, URL_HELP);
+            return None;
+        }
+        let path = reader.path("path");
+        // A `url` that is no string was complained about, and is not a wish for a file.
+        return (!reader.has("url"))
+            .then(|| LedgerSettings::File(path.unwrap_or(folder.join("farewall.db"))));
+    };
+    if reader.has("path") {
+        let help = "keep `path` for a file of this wall alone, or `url` for a shared server";
+        let message = "the ledger has both a `path` and a `url`";
+        reader.wrong("path", "contradiction", message, help);
+    }
+    let mut server = server(reader, text, at)?;
+    server.lease = reader.seconds("lease_s", DEFAULT_LEASE_S, 2..=300);
+    server.connections_max = reader.size("connections_max", DEFAULT_CONNECTIONS, 1..=1000);
+    Some(LedgerSettings::Server(Box::new(server)))
 }
 
 fn server(reader: &Reader<'_>, text: &Text, at: Span) -> Option<LedgerServer> {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub limits: Limits,
     /// `[ledger]`.
     pub ledger: LedgerSettings,
+    /// `retention_days` of `[ledger]`: after how many days finished payments are deleted; default never.
+    pub retention_days: Option<u32>,
     /// `[facilitator.NAME]`.
     pub facilitators: BTreeMap<Arc<str>, FacilitatorSettings>,
     /// `[accept.NAME]`.

@@ -32,7 +32,7 @@ use crate::ledger::Filter;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::money::AtomicAmount;
 use crate::proof::cache::VerdictCache;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Preferences, Reconciler};
 use crate::route::fixture::{PAY_TO, priced, rules, settings};
 use crate::target::Scheme;
 use crate::throttle::{Client, ThrottleLimits};
@@ -212,7 +212,7 @@ impl World {
             gate,
             bank,
             clock,
-            reconciler: Reconciler::new(of, with, Chains::new(), time),
+            reconciler: Reconciler::new(of, with, Chains::new(), Preferences::new(), time),
             ledger,
             settler,
             _directory: directory,

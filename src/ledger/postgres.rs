@@ -17,6 +17,7 @@ mod rows;
 mod schema;
 mod shared;
 mod tls;
+mod upkeep;
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -36,6 +37,7 @@ use self::shared::Budget;
 use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
 use crate::config::settings::LedgerServer;
+use crate::ledger::upkeep::{Batch, Cursor, prune_end};
 use crate::ledger::{
     ClaimAnswer, ClaimId, Filter, Fingerprint, Ledger, LedgerError, Move, NewClaim, Note, Record,
     SharedResponse, Total,
@@ -239,8 +241,23 @@ impl Ledger for PostgresLedger {
             .await
     }
 
-    async fn unsettled(&self) -> Result<Vec<Record>, LedgerError> {
-        self.run(|core| async move { core.unsettled().await }).await
+    async fn prune(
+        &self,
+        before: UnixSeconds,
+        now: UnixSeconds,
+        from: Cursor,
+    ) -> Result<Batch, LedgerError> {
+        self.run(|core| async move { core.prune(before, now, from).await })
+            .await
+    }
+
+    async fn compact(&self) -> Result<Batch, LedgerError> {
+        self.run(|core| async move { core.compact().await }).await
+    }
+
+    async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError> {
+        self.run(|core| async move { core.unsettled(from, limit).await })
+            .await
     }
 
     async fn take_owed(&self, id: ClaimId) -> Result<bool, LedgerError> {
@@ -359,6 +376,25 @@ impl PostgresReader {
         self.runtime.block_on(async {
             let client = connect::connection(&self.pool, &self.place).await?;
             rows::totals(&client, &self.place, filter).await
+        })
+    }
+
+    /// How many claims [`Ledger::prune`] would delete in all.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`].
+    pub fn prunable(&self, before: UnixSeconds, now: UnixSeconds) -> Result<u64, LedgerError> {
+        self.runtime.block_on(async {
+            let failed = |cause: tokio_postgres::Error| self.place.failed(cause);
+            let client = connect::connection(&self.pool, &self.place).await?;
+            let before = rows::stored(prune_end(before, now));
+            let row = client
+                .query_one(&upkeep::count_prunable(), &[&before])
+                .await
+                .map_err(failed)?;
+            let count: i64 = row.try_get(0).map_err(failed)?;
+            Ok(u64::try_from(count).unwrap_or(0))
         })
     }
 

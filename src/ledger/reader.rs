@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::chain::PaymentKey;
+use crate::clock::UnixSeconds;
 use crate::config::settings::LedgerSettings;
 use crate::ledger::postgres::PostgresReader;
 use crate::ledger::sqlite::SqliteLedger;
@@ -59,6 +60,18 @@ impl LedgerReader {
         match self {
             Self::File(ledger) => ledger.totals_blocking(filter),
             Self::Server(ledger) => ledger.totals(filter),
+        }
+    }
+
+    /// How many claims [`crate::ledger::Ledger::prune`] would delete, from the first to the last.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Store`].
+    pub fn prunable(&self, before: UnixSeconds, now: UnixSeconds) -> Result<u64, LedgerError> {
+        match self {
+            Self::File(ledger) => ledger.prunable(before, now),
+            Self::Server(ledger) => ledger.prunable(before, now),
         }
     }
 

@@ -10,6 +10,7 @@
 mod file;
 mod rows;
 mod schema;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use self::file::Place;
 use self::writer::{Op, Writer};
 use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
+use crate::ledger::upkeep::{Batch, Cursor, prune_end};
 use crate::ledger::{
     ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Note, Record, Total,
 };
@@ -41,8 +43,6 @@ const WAITING_MAX: usize = 4096;
 const IDLE_READERS_MAX: usize = 4;
 /// Listings and sums at once; each reads many rows on a thread of its own.
 const LISTINGS_MAX: usize = 4;
-/// Rows deleted in one commit, so that pruning never holds up a payment for long.
-const PRUNE_ROWS: u32 = 500;
 
 /// A ledger in one SQLite file.
 ///
@@ -123,31 +123,15 @@ impl SqliteLedger {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// Deletes finished claims (delivered, released, refused, expired) that last moved before
-    /// `before`, and whose authorization could not be settled any more by then. Returns how many.
-    ///
-    /// `before` must lie further back than the longest retry window. Open and owed claims, and those
-    /// with notes, stay, however old they are.
+    /// How many claims [`Ledger::prune`] would delete in all. Blocks, and reads all of them.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Store`] or [`LedgerError::Closed`]; what was deleted before it stays deleted.
-    pub async fn prune(&self, before: UnixSeconds) -> Result<u64, LedgerError> {
-        let mut pruned = 0_u64;
-        loop {
-            let rows_max = PRUNE_ROWS;
-            let rows = self
-                .write(|to| Op::Prune {
-                    before,
-                    rows_max,
-                    to,
-                })
-                .await?;
-            pruned = pruned.saturating_add(rows);
-            if rows < u64::from(rows_max) {
-                return Ok(pruned);
-            }
-        }
+    /// [`LedgerError::Store`].
+    pub fn prunable(&self, before: UnixSeconds, now: UnixSeconds) -> Result<u64, LedgerError> {
+        let end = prune_end(before, now);
+        self.readers
+            .with(|connection| upkeep::prunable(connection, &self.readers.place, end))
     }
 
     /// Shows `visit` each record that `filter` allows, newest first, until it breaks. Blocks.
@@ -356,5 +340,24 @@ impl Ledger for SqliteLedger {
 
     async fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {
         self.write(|to| Op::ReleaseAbandoned { now, to }).await
+    }
+
+    async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError> {
+        self.read(move |connection, place| rows::unsettled(connection, place, from, limit))
+            .await
+    }
+
+    async fn prune(
+        &self,
+        before: UnixSeconds,
+        now: UnixSeconds,
+        from: Cursor,
+    ) -> Result<Batch, LedgerError> {
+        let end = prune_end(before, now);
+        self.write(|to| Op::Prune { end, from, to }).await
+    }
+
+    async fn compact(&self) -> Result<Batch, LedgerError> {
+        self.write(|to| Op::Compact { to }).await
     }
 }

@@ -16,6 +16,10 @@ pub(super) const GRACE_S: u64 = 120;
 /// may be down for a while.
 pub(super) const CHAIN_GRACE_S: u64 = 86_400;
 
+/// The shortest turn of a facilitator: most settlements are in a block within seconds, and asking
+/// another one too early only burns gas.
+const TURN_MIN_S: u64 = 30;
+
 /// The shortest pause before looking again, in seconds.
 const PAUSE_MIN_S: u64 = 2;
 /// The longest while the authorization can be settled, and shortly after.
@@ -60,7 +64,7 @@ pub(super) const fn by_chain(sighting: Sighting) -> Option<Verdict> {
             Some(Verdict::Refused("authorization_used_elsewhere"))
         }
         Sighting::Seen(Finding::NeverUsed) => Some(Verdict::Expired(NEVER_USED)),
-        Sighting::Seen(Finding::Unused | Finding::Unexplained(_))
+        Sighting::Seen(Finding::Unused { .. } | Finding::Unexplained(_))
         | Sighting::NotAsked
         | Sighting::Failed => None,
     }
@@ -79,7 +83,7 @@ pub(super) fn by_facilitator(
         Sighting::NotAsked | Sighting::Seen(Finding::Unexplained(_)) => GRACE_S,
         Sighting::Failed
         | Sighting::Seen(
-            Finding::Unused
+            Finding::Unused { .. }
             | Finding::NeverUsed
             | Finding::Paid { .. }
             | Finding::Cancelled
@@ -95,15 +99,33 @@ pub(super) fn by_facilitator(
     }
 }
 
+/// Whether the next facilitator may be asked to settle the same authorization.
+///
+/// Only on the word of a chain: a block that is deep enough, and younger than the turn of the
+/// facilitator on record is long, does not know the authorization. Its call may still be under way.
+/// That can cost gas and never money: the token (or Permit2) takes one nonce once, so of two
+/// transactions that carry the same authorization the second reverts. Schemes of which no chain can
+/// say that are never [`Sighting::Seen`].
+///
+/// A turn is as long as the payment was unknown before it, so that the facilitators of a long
+/// authorization are asked in turns that double, across restarts too.
+pub(super) fn may_move(
+    sighting: Sighting,
+    (claimed_at, asked_at): (UnixSeconds, UnixSeconds),
+    now: UnixSeconds,
+    valid_before: UnixSeconds,
+) -> bool {
+    let Sighting::Seen(Finding::Unused { as_of }) = sighting else {
+        return false;
+    };
+    let turn = asked_at.since(claimed_at).max(TURN_MIN_S);
+    now < valid_before && as_of >= asked_at.plus(turn)
+}
+
 /// The pause before the next look: as long as the outcome has been unknown, so that pauses double,
 /// across restarts too; and by chance (`roll`) up to half of that less, so that claims that became
 /// unknown together do not come back together.
-pub(super) fn pause(
-    unknown_for_s: u64,
-    is_late: bool,
-    retry_after_s: Option<u64>,
-    roll: u16,
-) -> Duration {
+pub(super) fn pause(unknown_for_s: u64, is_late: bool, roll: u16) -> Duration {
     let longest = if is_late {
         LATE_PAUSE_MAX_S
     } else {
@@ -113,8 +135,12 @@ pub(super) fn pause(
         .clamp(PAUSE_MIN_S, longest)
         .saturating_mul(500);
     let chance_ms = half_ms.saturating_mul(roll.into()) >> 16;
-    let wanted = Duration::from_secs(retry_after_s.unwrap_or(0).min(RETRY_AFTER_MAX_S));
-    Duration::from_millis(half_ms.saturating_add(chance_ms)).max(wanted)
+    Duration::from_millis(half_ms.saturating_add(chance_ms))
+}
+
+/// How long a facilitator that says when to come back is left alone.
+pub(super) fn rest(retry_after_s: Option<u64>) -> Duration {
+    Duration::from_secs(retry_after_s.unwrap_or(0).min(RETRY_AFTER_MAX_S))
 }
 
 #[cfg(test)]
@@ -124,6 +150,9 @@ mod tests {
 
     const END: UnixSeconds = UnixSeconds(1_800_000_000);
     const TRANSACTION: B256 = B256::repeat_byte(7);
+    const UNUSED: Finding = Finding::Unused {
+        as_of: UnixSeconds(1_799_999_000),
+    };
 
     fn seen(finding: Finding) -> Sighting {
         Sighting::Seen(finding)
@@ -168,7 +197,7 @@ mod tests {
         for sighting in [
             Sighting::NotAsked,
             Sighting::Failed,
-            seen(Finding::Unused),
+            seen(UNUSED),
             seen(Finding::Unexplained("x")),
         ] {
             check(sighting, true, END, Verdict::SettledByFacilitator);
@@ -184,7 +213,7 @@ mod tests {
         for sighting in [Sighting::NotAsked, seen(Finding::Unexplained("x"))] {
             check(sighting, false, END.plus(GRACE_S + 1), expired);
         }
-        for sighting in [Sighting::Failed, seen(Finding::Unused)] {
+        for sighting in [Sighting::Failed, seen(UNUSED)] {
             check(sighting, false, END.plus(CHAIN_GRACE_S), Verdict::Unknown);
             check(sighting, false, END.plus(CHAIN_GRACE_S + 1), expired);
         }
@@ -195,26 +224,64 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_minute_and_do_not_begin_again_after_a_restart() {
-        let at = |age| pause(age, false, None, u16::MAX).as_millis().div_ceil(1000);
+        let at = |age| pause(age, false, u16::MAX).as_millis().div_ceil(1000);
         assert_eq!(
             [0, 1, 2, 4, 8, 16, 32, 60, 64, 9999].map(at),
             [2, 2, 2, 4, 8, 16, 32, 60, 60, 60]
         );
-        assert_eq!(pause(9999, true, None, 0), Duration::from_secs(300));
+        assert_eq!(pause(9999, true, 0), Duration::from_secs(300));
     }
 
     #[test]
     fn a_facilitator_that_says_when_to_come_back_is_obeyed_within_reason() {
-        assert_eq!(pause(4, false, Some(30), 0), Duration::from_secs(30));
-        assert_eq!(pause(60, false, Some(1), 0), Duration::from_secs(30));
-        assert_eq!(pause(4, false, Some(86_400), 0), Duration::from_secs(3600));
+        assert_eq!(rest(None), Duration::ZERO);
+        assert_eq!(rest(Some(30)), Duration::from_secs(30));
+        assert_eq!(rest(Some(86_400)), Duration::from_secs(3600));
+    }
+
+    #[track_caller]
+    fn moves(sighting: Sighting, asked_after_s: u64, seen_after_s: u64) -> bool {
+        let claimed_at = END.minus(1000);
+        let asked_at = claimed_at.plus(asked_after_s);
+        let sighting = match sighting {
+            Sighting::Seen(Finding::Unused { .. }) => {
+                let as_of = asked_at.plus(seen_after_s);
+                seen(Finding::Unused { as_of })
+            }
+            other @ (Sighting::Seen(_) | Sighting::NotAsked | Sighting::Failed) => other,
+        };
+        may_move(sighting, (claimed_at, asked_at), END.minus(1), END)
+    }
+
+    #[test]
+    fn another_facilitator_is_asked_only_when_a_deep_block_after_the_turn_of_the_first_knows_nothing()
+     {
+        for (asked_after_s, turn) in [(0, 30), (2, 30), (30, 30), (31, 31), (400, 400)] {
+            assert!(!moves(seen(UNUSED), asked_after_s, turn - 1));
+            assert!(moves(seen(UNUSED), asked_after_s, turn));
+        }
+        for never in [
+            Sighting::NotAsked,
+            Sighting::Failed,
+            seen(Finding::Unexplained("x")),
+            seen(Finding::NeverUsed),
+            seen(Finding::Cancelled),
+        ] {
+            assert!(!moves(never, 0, 9999), "{never:?}");
+        }
+        let asked = (END.minus(1000), END.minus(1000));
+        assert!(!may_move(seen(UNUSED), asked, END, END), "it is over");
+        let none = Finding::Unused {
+            as_of: UnixSeconds(0),
+        };
+        assert!(!may_move(seen(none), asked, END.minus(1), END), "no block");
     }
 
     proptest! {
         #[test]
         fn chance_takes_at_most_half_away(age in any::<u64>(), late in any::<bool>(), roll in any::<u16>()) {
-            let most = pause(age, late, None, u16::MAX);
-            let got = pause(age, late, None, roll);
+            let most = pause(age, late, u16::MAX);
+            let got = pause(age, late, roll);
             prop_assert!(got <= most && got.saturating_mul(2) >= most);
             prop_assert!(got >= Duration::from_secs(1) && got <= Duration::from_secs(600));
         }

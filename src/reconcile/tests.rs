@@ -36,6 +36,20 @@ struct TestFacilitator {
     asked: AtomicUsize,
 }
 
+impl TestFacilitator {
+    fn silent(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            answer: Mutex::new(unknown(None)),
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
 #[async_trait]
 impl Facilitator for TestFacilitator {
     fn name(&self) -> &Arc<str> {
@@ -68,6 +82,8 @@ impl Chain for TestChain {
 struct World {
     clock: Arc<TestClock>,
     facilitator: Arc<TestFacilitator>,
+    /// Asked after the first.
+    second: Arc<TestFacilitator>,
     chain: Arc<TestChain>,
     ledger: Arc<SqliteLedger>,
     reconciler: Reconciler,
@@ -88,11 +104,8 @@ impl World {
         let ledger = SqliteLedger::open(&directory.path().join("farewall.db")).unwrap();
         let ledger = Arc::new(ledger);
         let clock = Arc::new(TestClock(AtomicU64::new(START)));
-        let facilitator = Arc::new(TestFacilitator {
-            name: "f".into(),
-            answer: Mutex::new(unknown(None)),
-            asked: AtomicUsize::new(0),
-        });
+        let facilitator = TestFacilitator::silent("f");
+        let second = TestFacilitator::silent("g");
         let chain = Arc::new(TestChain(Mutex::new(None)));
         let mut chains = Chains::new();
         if has_chain {
@@ -100,7 +113,11 @@ impl World {
             chains.insert(network, Arc::clone(&chain) as Arc<dyn Chain>);
         }
         let mut facilitators = Facilitators::new();
-        facilitators.insert("f".into(), Arc::clone(&facilitator) as Arc<dyn Facilitator>);
+        for one in [&facilitator, &second] {
+            let client = Arc::clone(one) as Arc<dyn Facilitator>;
+            facilitators.insert(Arc::clone(&one.name), client);
+        }
+        let preferences = Preferences::from([("a".into(), vec!["f".into(), "g".into()])]);
         let settler = Settler::new(
             facilitators,
             Arc::clone(&ledger) as Arc<dyn Ledger>,
@@ -111,11 +128,13 @@ impl World {
             settler,
             Arc::clone(&ledger) as Arc<dyn Ledger>,
             chains,
+            preferences,
             Arc::clone(&clock) as Arc<dyn Clock>,
         );
         Self {
             clock,
             facilitator,
+            second,
             chain,
             ledger,
             reconciler,
@@ -305,4 +324,145 @@ async fn pauses_grow_and_a_facilitator_that_asks_for_time_gets_it() {
     world.at(END + 200);
     tokio::time::advance(Duration::from_secs(300)).await;
     assert_eq!(world.reconciler.pass().await.unwrap(), 0);
+}
+
+fn unused(as_of: u64) -> Option<Finding> {
+    let as_of = UnixSeconds(as_of);
+    Some(Finding::Unused { as_of })
+}
+
+fn paid_by(transaction: &str) -> SettleAnswer {
+    SettleAnswer::Settled(SettlementResponse {
+        success: true,
+        transaction: transaction.to_owned(),
+        ..SettlementResponse::default()
+    })
+}
+
+#[tokio::test]
+async fn what_a_deep_block_does_not_know_goes_to_the_next_facilitator_which_is_on_record_first() {
+    for space in ["eip3009", "permit2"] {
+        let world = World::new(true);
+        let record = world.settling(1, space).await;
+        world.at(START + 40);
+        *world.chain.0.lock() = unused(START + 29);
+        assert_eq!(world.look(&record).await, State::Settling);
+        assert_eq!((world.facilitator.asked(), world.second.asked()), (1, 0));
+        *world.chain.0.lock() = unused(START + 30);
+        assert_eq!(world.look(&record).await, State::Settling);
+        assert_eq!((world.facilitator.asked(), world.second.asked()), (1, 1));
+        let moved = world.ledger.get(record.id).unwrap().unwrap();
+        assert_eq!(moved.facilitator.as_deref(), Some("g"));
+        assert_eq!(moved.changed_at, UnixSeconds(START + 40), "its turn begins");
+        *world.second.answer.lock() = paid_by("0xdef");
+        assert_eq!(world.look(&moved).await, State::Settled);
+        let settled = world.ledger.get(record.id).unwrap().unwrap();
+        assert_eq!(settled.transaction.as_deref(), Some("0xdef"));
+        assert_eq!(world.facilitator.asked(), 1);
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_between_the_record_and_the_call_the_one_on_record_is_asked() {
+    let world = World::new(true);
+    let record = world.settling(1, "eip3009").await;
+    let facilitator = "g".into();
+    let moved = Move::Settling { facilitator };
+    let now = UnixSeconds(START + 40);
+    world.ledger.advance(record.id, moved, now).await.unwrap();
+    world.at(START + 41);
+    *world.chain.0.lock() = unused(START + 39);
+    *world.second.answer.lock() = paid_by("0xdef");
+    let (mut page, _) = world.reconciler.page(Cursor::default()).await.unwrap();
+    let found = page.remove(0);
+    assert_eq!(world.look(&found).await, State::Settled);
+    assert_eq!((world.facilitator.asked(), world.second.asked()), (0, 1));
+}
+
+#[tokio::test]
+async fn the_transaction_of_the_first_facilitator_that_lands_late_is_the_payment() {
+    let world = World::new(true);
+    let record = world.settling(1, "eip3009").await;
+    world.at(START + 40);
+    *world.chain.0.lock() = unused(START + 35);
+    *world.second.answer.lock() = SettleAnswer::Refused(SettlementResponse {
+        error_reason: Some("nonce_already_used".to_owned()),
+        ..SettlementResponse::default()
+    });
+    assert_eq!(world.look(&record).await, State::Settling, "proves nothing");
+    assert_eq!(world.second.asked(), 1);
+    *world.chain.0.lock() = Some(PAID);
+    let moved = world.ledger.get(record.id).unwrap().unwrap();
+    assert_eq!(world.look(&moved).await, State::Settled);
+    let settled = world.ledger.get(record.id).unwrap().unwrap();
+    let transaction = B256::repeat_byte(7).to_string();
+    assert_eq!(settled.transaction.as_deref(), Some(&*transaction));
+}
+
+#[tokio::test]
+async fn what_no_chain_can_tell_about_stays_with_its_facilitator() {
+    for (space, has_chain) in [("opaque", true), ("eip3009", false)] {
+        let world = World::new(has_chain);
+        let record = world.settling(1, space).await;
+        *world.chain.0.lock() = unused(START + 250);
+        for now in [START + 40, START + 150, END - 1] {
+            world.at(now);
+            assert_eq!(world.look(&record).await, State::Settling);
+        }
+        assert_eq!((world.facilitator.asked(), world.second.asked()), (3, 0));
+        let kept = world.ledger.get(record.id).unwrap().unwrap();
+        assert_eq!(kept.facilitator.as_deref(), Some("f"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_facilitator_that_wants_to_be_left_alone_for_an_hour_does_not_hold_up_the_next() {
+    let mut world = World::new(true);
+    world.settling(1, "eip3009").await;
+    *world.facilitator.answer.lock() = unknown(Some(3600));
+    *world.second.answer.lock() = paid_by("0xdef");
+    let mut left = 1;
+    for second in 0..120 {
+        world.at(START + second);
+        *world.chain.0.lock() = unused(START + second);
+        left = world.reconciler.pass().await.unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(left, 0);
+    assert_eq!((world.facilitator.asked(), world.second.asked()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_unknown_settlements_are_read_page_by_page_and_each_is_looked_at() {
+    let mut world = World::new(false);
+    let template = world.settling(1, "eip3009").await.claim;
+    let all = 2 * u64::from(PAGE) + 3;
+    for n in 2..=all {
+        let mut payment = PaymentKey([0; 32]);
+        payment.0[..8].copy_from_slice(&n.to_be_bytes());
+        let claim = NewClaim {
+            payment,
+            ..template.clone()
+        };
+        let now = UnixSeconds(START + n % 7);
+        let ClaimAnswer::Claimed(claim) = world.ledger.claim(claim, now).await.unwrap() else {
+            panic!("it is new");
+        };
+        let facilitator = "f".into();
+        let settling = Move::Settling { facilitator };
+        world
+            .ledger
+            .advance(claim.id(), settling, now)
+            .await
+            .unwrap();
+    }
+    let all = usize::try_from(all).unwrap();
+    assert_eq!(world.reconciler.pass().await.unwrap(), all);
+    assert_eq!(world.facilitator.asked(), all);
+    assert_eq!(world.reconciler.due.len(), all);
+    *world.facilitator.answer.lock() = paid_by("0xabc");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(world.reconciler.pass().await.unwrap(), 0);
+    world.reconciler.pass().await.unwrap();
+    assert!(world.reconciler.due.is_empty(), "nothing is kept of them");
 }

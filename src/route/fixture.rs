@@ -57,6 +57,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             body_timeout: ms(1),
         },
         ledger: LedgerSettings::File(PathBuf::new()),
+        retention_days: None,
         facilitators: BTreeMap::new(),
         accepts: [accept("usdc")]
             .into_iter()

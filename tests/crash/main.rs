@@ -23,6 +23,7 @@
 mod book;
 mod buyers;
 mod disk;
+mod moving;
 mod plan;
 mod process;
 
@@ -39,7 +40,6 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use farewall::failpoint::STEPS;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -121,10 +121,10 @@ async fn no_payment_is_lost_or_taken_twice_however_often_the_wall_is_killed() {
         violations.join("\n"),
         site.log_tail()
     );
-    if kills >= 4 * STEPS.len() as u64 {
+    if kills >= 4 * plan::steps().len() as u64 {
         let missed: Vec<_> = steps.iter().filter(|(_, hits)| **hits == 0).collect();
         assert!(missed.is_empty(), "never killed at: {missed:?}");
-        assert_eq!(steps.len(), STEPS.len());
+        assert_eq!(steps.len(), plan::steps().len());
     }
 }
 

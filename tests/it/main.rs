@@ -29,6 +29,7 @@ mod postgres;
 mod protocols;
 mod reconcile;
 mod replay;
+mod retention;
 mod secrets;
 mod security_doc;
 mod settlement;

@@ -6,7 +6,7 @@ pub mod fake;
 use alloy_primitives::{Address, B256};
 use farewall::clock::UnixSeconds;
 use farewall::money::AtomicAmount;
-use farewall::sandbox::{Misbehaviour, Misdeed, Scope};
+use farewall::sandbox::{Misbehaviour, Misdeed, Sandbox, SandboxOptions, Scope};
 use farewall::x402::eip3009::Authorization;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use crate::support::wall::farewall;
 use crate::support::{Setup, Signer, Wall, buyer, encode, eventually, offer, send};
 
 const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-const HEAD: u64 = 5000;
+pub const HEAD: u64 = 5000;
 
 /// Settles, loses the answer, and then knows of nothing: what a real facilitator does.
-fn lose_answers(wall: &Wall, times: u64) {
+pub fn lose_answers(wall: &Wall, times: u64) {
     for kind in [
         Misdeed::LoseAnswerAfterSettling,
         Misdeed::Status { status: 500 },
@@ -36,14 +36,14 @@ fn lose_answers(wall: &Wall, times: u64) {
     }
 }
 
-struct Payment {
-    proof: String,
-    from: Address,
-    nonce: B256,
+pub struct Payment {
+    pub proof: String,
+    pub from: Address,
+    pub nonce: B256,
 }
 
 /// A payment of this many units that can be settled for so many seconds.
-fn payment(units: u64, valid_s: u64) -> Payment {
+pub fn payment(units: u64, valid_s: u64) -> Payment {
     let (signer, offer) = (Signer::new(), offer(units));
     let nonce = B256::from(rand::random::<[u8; 32]>());
     let authorization = Authorization::new(
@@ -64,7 +64,7 @@ fn payment(units: u64, valid_s: u64) -> Payment {
 }
 
 /// The chain has it: used, and paid to the wall's account, or to this one.
-fn mined(chain: &FakeChain, payment: &Payment, to: Option<Address>, units: u64) -> String {
+pub fn mined(chain: &FakeChain, payment: &Payment, to: Option<Address>, units: u64) -> String {
     let to = to.unwrap_or(buyer::PAY_TO.parse().unwrap());
     let route = (USDC.parse().unwrap(), payment.from, to);
     chain
@@ -72,7 +72,7 @@ fn mined(chain: &FakeChain, payment: &Payment, to: Option<Address>, units: u64) 
         .to_string()
 }
 
-async fn chain() -> FakeChain {
+pub async fn chain() -> FakeChain {
     FakeChain::start(84_532, buyer::now(), HEAD).await
 }
 
@@ -82,8 +82,31 @@ async fn wall_with(chain: &FakeChain) -> Wall {
     Setup::rules(&rules).start().await
 }
 
+/// With a second facilitator, and both of them failing for now.
+async fn wall_with_two(chain: &FakeChain) -> (Wall, Sandbox) {
+    let second = Sandbox::new(SandboxOptions::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = second.clone();
+    tokio::spawn(async move { serving.serve(listener).await });
+    let network = format!("[network.base-sepolia]\nrpc_url = \"{}\"\n", chain.url());
+    let setup = Setup {
+        second_facilitator_url: Some(url),
+        ..Setup::rules(&format!("{}\n{network}", crate::support::wall::RULES))
+    };
+    let wall = setup.start().await;
+    for sandbox in [&wall.sandbox, &second] {
+        sandbox.misbehave(Misbehaviour {
+            kind: Misdeed::Status { status: 500 },
+            scope: Scope::Settle,
+            times: 999,
+        });
+    }
+    (wall, second)
+}
+
 #[track_caller]
-fn command(wall: &Wall, args: &[&str]) -> (Option<i32>, Value) {
+pub fn command(wall: &Wall, args: &[&str]) -> (Option<i32>, Value) {
     let config = wall.config.to_str().unwrap();
     let output = farewall(&[args, &["--config", config]].concat());
     let value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
@@ -91,7 +114,7 @@ fn command(wall: &Wall, args: &[&str]) -> (Option<i32>, Value) {
 }
 
 #[track_caller]
-fn ids(wall: &Wall, which: &str) -> Vec<i64> {
+pub fn ids(wall: &Wall, which: &str) -> Vec<i64> {
     let (_, list) = command(wall, &["ledger", which, "--format", "json"]);
     let list = list.as_array().unwrap();
     list.iter().map(|r| r["id"].as_i64().unwrap()).collect()
@@ -310,4 +333,61 @@ async fn one_pass_by_hand_says_what_it_found_and_leaves_young_claims_alone() {
     assert_eq!(wall.pay("/v1/quote", &payment.proof).await.status, 200);
     let settle_calls = wall.sandbox.stats().settle_calls;
     assert!(settle_calls <= 3, "{settle_calls}: the chain knew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_chain_does_not_know_goes_to_the_next_facilitator_and_is_paid_once() {
+    let chain = chain().await;
+    let (wall, second) = wall_with_two(&chain).await;
+    let payment = payment(1000, 300);
+    assert_eq!(wall.pay("/v1/quote", &payment.proof).await.status, 503);
+    eventually("asked again", || wall.sandbox.stats().settle_calls >= 2);
+    assert_eq!(second.stats().settle_calls, 0, "the first has its turn");
+    second.behave();
+    chain.with(|script| script.head += 60);
+    eventually("settled", || wall.states() == ["settled"]);
+    let settled = &wall.ledger()[0];
+    assert_eq!(settled["facilitator"], "second");
+    wall.sandbox.behave();
+    let collected = wall.pay("/v1/quote", &payment.proof).await;
+    assert_eq!(collected.status, 200, "{}", collected.body);
+    assert_eq!(collected.receipt()["transaction"], settled["transaction"]);
+    assert_eq!(
+        (wall.sandbox.stats().settled, second.stats().settled),
+        (0, 1)
+    );
+    assert_eq!(wall.origin.hits("/v1/quote"), 1, "the kept response");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_of_the_first_facilitator_that_lands_late_is_the_one_payment() {
+    let chain = chain().await;
+    let (wall, second) = wall_with_two(&chain).await;
+    let payment = payment(1000, 300);
+    assert_eq!(wall.pay("/v1/quote", &payment.proof).await.status, 503);
+    chain.with(|script| script.head += 60);
+    eventually("the second is asked", || second.stats().settle_calls > 0);
+    assert_eq!(
+        wall.ledger()[0]["facilitator"],
+        "second",
+        "on record before"
+    );
+    let transaction = mined(&chain, &payment, None, 1000);
+    eventually("settled", || wall.states() == ["settled"]);
+    assert_eq!(wall.ledger()[0]["transaction"], transaction.as_str());
+    let collected = wall.pay("/v1/quote", &payment.proof).await;
+    assert_eq!(collected.status, 200, "{}", collected.body);
+    assert_eq!(collected.receipt()["transaction"], transaction.as_str());
+    assert_eq!(
+        (wall.sandbox.stats().settled, second.stats().settled),
+        (0, 0)
+    );
+    let transfers = chain.with(|script| script.used.len());
+    assert_eq!(transfers, 1);
+    let again = self::payment(1000, 300);
+    assert_eq!(
+        wall.pay("/v1/quote", &again.proof).await.status,
+        503,
+        "another payment"
+    );
 }

@@ -4,6 +4,7 @@
 //! and both believe only what is certain. What a wall may be settling for the *first* time is left
 //! alone, because a wall believes a refusal of its first call, and ours could be the cause of it.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::gate::Settler;
 use crate::ledger::Record;
 use crate::ledger::opening::open_for_writing;
 use crate::ledger::reader::LedgerReader;
+use crate::ledger::upkeep::Cursor;
 use crate::reconcile::{Look, Reconciler};
 use crate::settlement::State;
 
@@ -66,12 +68,24 @@ pub(super) fn run(args: &Args, clock: &Arc<dyn Clock>, out: &mut dyn Write) -> R
         Arc::clone(clock),
         runtime.handle().clone(),
     );
-    let reconciler = Reconciler::new(settler, Arc::clone(&ledger), chains, Arc::clone(clock));
-    let ours = runtime.block_on(ledger.unsettled())?;
+    let preferences = app::preferences(&settings);
+    let reconciler = Reconciler::new(
+        settler,
+        Arc::clone(&ledger),
+        chains,
+        preferences,
+        Arc::clone(clock),
+    );
+    let (mut ours, mut from) = (BTreeSet::new(), Some(Cursor::default()));
+    while let Some(cursor) = from {
+        let (page, next) = runtime.block_on(reconciler.page(cursor))?;
+        ours.extend(page.iter().map(|record| record.id));
+        from = next;
+    }
     let mut rows = Vec::new();
     for record in runtime.block_on(reconciler.unknown())? {
         let elsewhere = || {
-            let is_ours = ours.iter().any(|one| one.id == record.id);
+            let is_ours = ours.contains(&record.id);
             (!is_ours).then(|| "a wall that runs works on it".to_owned())
         };
         let left = left_alone(&record, &settings, clock.now());

@@ -13,6 +13,7 @@ use super::rows;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
 use crate::ledger::news::News;
+use crate::ledger::upkeep::ends;
 use crate::ledger::{
     Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, Record, may_be_marked,
 };
@@ -222,13 +223,14 @@ impl Core {
                 -- A payer that a signature proved stands, whatever the facilitator says later.
                 payer = CASE payer WHEN '' THEN coalesce($8, '') ELSE payer END,
                 body = coalesce($9, body),
+                settle_request = CASE WHEN $12::boolean THEN '' ELSE settle_request END,
                 wall = {keeps}
              WHERE id = $1 AND {before} AND ({fence})"
         );
         let statement = client.prepare_cached(&sql).await?;
         let news = News::of(step);
         let body = news.body.map(|digest| digest.0.to_vec());
-        let values: [&(dyn ToSql + Sync); 11] = [
+        let values: [&(dyn ToSql + Sync); 12] = [
             &id.0,
             &wanted.as_str(),
             &rows::stored(now),
@@ -240,6 +242,7 @@ impl Core {
             &body,
             &attempt.map(|attempt| attempt.0),
             &self.wall,
+            &ends(step),
         ];
         Ok(client.execute(&statement, &values).await? == 1)
     }

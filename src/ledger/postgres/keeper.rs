@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::Object;
+use tokio_postgres::types::ToSql;
 
 use super::Core;
 use super::claims::{WALL_IS_GONE, execute};
@@ -12,6 +13,7 @@ use super::connect::{Fault, connection};
 use super::hand::Attempt;
 use super::rows;
 use crate::clock::UnixSeconds;
+use crate::ledger::upkeep::Cursor;
 use crate::ledger::{LedgerError, Record};
 
 /// Rows deleted at a time, so that tidying up never holds up a payment for long.
@@ -21,6 +23,7 @@ const TIDY_ROWS: i64 = 1000;
 const RELINQUISH: &str = "UPDATE farewall.claim SET
         reason = CASE state WHEN 'claimed' THEN 'abandoned' ELSE reason END,
         state = CASE state WHEN 'claimed' THEN 'released' ELSE state END,
+        settle_request = CASE state WHEN 'claimed' THEN '' ELSE settle_request END,
         changed_at = extract(epoch FROM clock_timestamp())::bigint,
         wall = NULL
     WHERE wall = $1 AND attempt = ANY($2) AND state IN ('claimed', 'settled')";
@@ -81,6 +84,7 @@ impl Core {
     async fn release_lost(&self, client: &Object) -> Result<u64, Fault> {
         let sql = format!(
             "UPDATE farewall.claim SET state = 'released', reason = 'wall_lost', wall = NULL,
+                settle_request = '',
                 changed_at = extract(epoch FROM clock_timestamp())::bigint
              WHERE state = 'claimed' AND wall IS NOT NULL AND {WALL_IS_GONE}"
         );
@@ -128,28 +132,44 @@ impl Core {
     /// Our unknown settlements, after those of walls that are gone became ours.
     ///
     /// The update takes each row's lock and looks at it again, so of several walls one gets it.
-    pub(super) async fn unsettled(&self) -> Result<Vec<Record>, LedgerError> {
-        let failed = |fault: Fault| self.place.failed(fault);
+    pub(super) async fn unsettled(
+        &self,
+        from: Cursor,
+        limit: u32,
+    ) -> Result<Vec<Record>, LedgerError> {
         let client = self.connection().await?;
+        if from == Cursor::default() {
+            let adopted = self.adopt(&client).await;
+            let adopted = adopted.map_err(|fault| self.place.failed(fault))?;
+            if adopted > 0 {
+                tracing::warn!(
+                    adopted,
+                    "took over unknown settlements of a wall that is gone"
+                );
+            }
+        }
+        let sql = format!(
+            "{} WHERE wall = $1 AND state = 'settling' AND (claimed_at, id) > ($2, $3)
+             ORDER BY claimed_at, id LIMIT $4",
+            rows::SELECT
+        );
+        let (claimed_at, id) = (rows::stored(from.claimed_at), from.id);
+        let found = async {
+            let statement = client.prepare_cached(&sql).await?;
+            let limit = i64::from(limit);
+            let values: [&(dyn ToSql + Sync); 4] = [&self.wall, &claimed_at, &id, &limit];
+            client.query(&statement, &values).await
+        };
+        let found = found.await.map_err(|cause| self.place.failed(cause))?;
+        found.iter().map(rows::record).collect()
+    }
+
+    async fn adopt(&self, client: &Object) -> Result<u64, Fault> {
         let sql = format!(
             "UPDATE farewall.claim SET wall = $1, attempt = $2
              WHERE state = 'settling' AND wall <> $1 AND {WALL_IS_GONE}"
         );
-        let adopted = execute(&client, &sql, &[&self.wall, &Attempt::new().0]).await;
-        let adopted = adopted.map_err(failed)?;
-        if adopted > 0 {
-            tracing::warn!(
-                adopted,
-                "took over unknown settlements of a wall that is gone"
-            );
-        }
-        let sql = format!("{} WHERE wall = $1 AND state = 'settling'", rows::SELECT);
-        let found = async {
-            let statement = client.prepare_cached(&sql).await?;
-            client.query(&statement, &[&self.wall]).await
-        };
-        let found = found.await.map_err(|cause| self.place.failed(cause))?;
-        found.iter().map(rows::record).collect()
+        execute(client, &sql, &[&self.wall, &Attempt::new().0]).await
     }
 
     /// Ends the lease now.

@@ -27,7 +27,10 @@ pub(super) const SELECT: &str =
     FROM farewall.claim";
 
 /// The states that hold a payment, as in the unique index.
-pub(super) const HOLDING: &str = "state IN ('claimed', 'settling', 'settled', 'delivered')";
+const HOLDING: &str = "state IN ('claimed', 'settling', 'settled', 'delivered')";
+
+/// The others, as in the index over past claims.
+const PAST: &str = "state IN ('released', 'refused', 'expired')";
 
 /// A time as the database keeps it. Past the year 292 billion it stays there.
 pub(super) fn stored(time: UnixSeconds) -> i64 {
@@ -39,7 +42,11 @@ pub(super) async fn find(
     client: &Object,
     payment: PaymentKey,
 ) -> Result<Option<Row>, tokio_postgres::Error> {
-    let sql = format!("{SELECT} WHERE payment = $1 ORDER BY ({HOLDING}) DESC, id DESC LIMIT 1");
+    let sql = format!(
+        "SELECT * FROM (({SELECT} WHERE payment = $1 AND {HOLDING}) UNION ALL
+            ({SELECT} WHERE payment = $1 AND {PAST} ORDER BY id DESC LIMIT 1)) AS found
+         ORDER BY {PAST} LIMIT 1"
+    );
     let statement = client.prepare_cached(&sql).await?;
     client.query_opt(&statement, &[&payment.0.as_slice()]).await
 }
@@ -63,7 +70,10 @@ pub(super) async fn between(
     (first, last): (PaymentKey, PaymentKey),
     limit: u32,
 ) -> Result<Vec<Record>, LedgerError> {
-    let sql = format!("{SELECT} WHERE payment BETWEEN $1 AND $2 ORDER BY id DESC LIMIT $3");
+    let sql = format!(
+        "({SELECT} WHERE payment BETWEEN $1 AND $2 AND {HOLDING}) UNION ALL
+         ({SELECT} WHERE payment BETWEEN $1 AND $2 AND {PAST}) ORDER BY id DESC LIMIT $3"
+    );
     let (first, last) = (first.0.as_slice(), last.0.as_slice());
     let rows = client
         .query(&sql, &[&first, &last, &i64::from(limit)])

@@ -16,6 +16,9 @@ use crate::ledger::LedgerError;
 
 /// How long a connection waits for a lock of another process, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pages that the writer keeps in memory, in KiB: grows with the ledger up to this, because payments are in
+/// no order and each claim is an entry in some page of an index.
+const CACHE_KIB_MAX: i64 = 32 << 10;
 /// The log is cut back to this size after a burst.
 const LOG_BYTES_MAX: i64 = 64 << 20;
 
@@ -93,6 +96,7 @@ pub(super) fn open_for_writing(path: &Path, place: &Place) -> Result<Connection,
     let tune = || -> rusqlite::Result<()> {
         // FULL flushes the log at every commit; NORMAL would lose acknowledged writes in a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB_MAX)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
     };
     tune().map_err(|cause| place.failed(cause))?;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Params, Row, ToSql, params, params_from_iter};
 use super::file::{FileFault, Place};
 use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use crate::clock::UnixSeconds;
+use crate::ledger::upkeep::Cursor;
 use crate::ledger::{
     BodyDigest, ClaimId, Filter, Fingerprint, LedgerError, NEVER_USED, NewClaim, Note, NoteKind,
     NoteText, Record, Total,
@@ -18,11 +19,16 @@ use crate::money::AtomicAmount;
 use crate::settlement::State;
 
 const SELECT: &str = "SELECT id, payment, fingerprint, state, rule, accept, scheme, network, asset,
-    amount, payer, pay_to, nonce, valid_before, request, settle_request, claimed_at, changed_at,
-    facilitator, transaction_id, receipt, reason, body FROM claim";
+    amount, payer, pay_to, nonce, valid_before, request,
+    coalesce((SELECT request.settle_request FROM request WHERE request.claim = claim.id),
+        settle_request) AS settle_request,
+    claimed_at, changed_at, facilitator, transaction_id, receipt, reason, body FROM claim";
 
-/// The states that hold a payment, as in the unique index.
-pub(super) const HOLDING: &str = "state IN ('claimed', 'settling', 'settled', 'delivered')";
+/// The claims that hold a payment, as in the unique index.
+const HOLDING: &str = "holds = 1";
+
+/// The others, as in the index over past claims.
+const PAST: &str = "holds IS NULL";
 
 /// A time as SQLite keeps it. Past the year 292 billion it stays there.
 pub(super) fn stored(time: UnixSeconds) -> i64 {
@@ -35,8 +41,12 @@ pub(super) fn find(
     place: &Place,
     payment: PaymentKey,
 ) -> Result<Option<Record>, LedgerError> {
-    let sql = format!("{SELECT} WHERE payment = ?1 ORDER BY ({HOLDING}) DESC, id DESC LIMIT 1");
-    first(connection, place, &sql, params![payment.0])
+    let held = format!("{SELECT} WHERE payment = ?1 AND {HOLDING}");
+    if let Some(record) = first(connection, place, &held, params![payment.0])? {
+        return Ok(Some(record));
+    }
+    let past = format!("{SELECT} WHERE payment = ?1 AND {PAST} ORDER BY id DESC LIMIT 1");
+    first(connection, place, &past, params![payment.0])
 }
 
 /// One claim.
@@ -61,7 +71,10 @@ pub(super) fn between(
     last: PaymentKey,
     limit: u32,
 ) -> Result<Vec<Record>, LedgerError> {
-    let sql = format!("{SELECT} WHERE payment BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT ?3");
+    let sql = format!(
+        "{SELECT} WHERE payment BETWEEN ?1 AND ?2 AND {HOLDING} UNION ALL
+         {SELECT} WHERE payment BETWEEN ?1 AND ?2 AND {PAST} ORDER BY id DESC LIMIT ?3"
+    );
     let mut records = Vec::new();
     visit_rows(
         connection,
@@ -73,6 +86,26 @@ pub(super) fn between(
             Ok(ControlFlow::Continue(()))
         },
     )?;
+    Ok(records)
+}
+
+/// The claims whose settlement has no outcome, oldest first.
+pub(super) fn unsettled(
+    connection: &Connection,
+    place: &Place,
+    from: Cursor,
+    limit: u32,
+) -> Result<Vec<Record>, LedgerError> {
+    let sql = format!(
+        "{SELECT} WHERE state = 'settling' AND (claimed_at, id) > (?1, ?2)
+         ORDER BY claimed_at, id LIMIT ?3"
+    );
+    let mut records = Vec::new();
+    let values = params![stored(from.claimed_at), from.id, limit];
+    visit_rows(connection, place, &sql, values, &mut |row| {
+        records.push(record(row)?);
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(records)
 }
 

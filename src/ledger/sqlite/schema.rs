@@ -8,13 +8,13 @@ use super::file::{FileFault, Place};
 use crate::ledger::LedgerError;
 
 /// The newest schema that this program knows, kept in `PRAGMA user_version`.
-pub(super) const KNOWN: i64 = 2;
+pub(super) const KNOWN: i64 = 3;
 
 /// `FWL1` in `PRAGMA application_id`: tells a ledger from any other SQLite file.
 const APPLICATION_ID: i64 = 0x4657_4c31;
 
 /// The step to version n+1 is at index n.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// One row a claim. The unique index is what makes a claim atomic: a payment has at most one row
 /// in a state that holds it. Amounts are decimal text, because they have 128 bits.
@@ -69,6 +69,39 @@ CREATE TRIGGER note_stays_as_it_is BEFORE UPDATE ON note
 BEGIN SELECT RAISE(ABORT, 'notes are not changed'); END;
 CREATE TRIGGER note_stays BEFORE DELETE ON note
 BEGIN SELECT RAISE(ABORT, 'notes are not deleted'); END;
+";
+
+/// The settle request, most of a row, is kept beside the claim and only until the claim is over, so that
+/// its pages are used again and rows lie close. In older rows it is in the column, which is emptied in the
+/// background, up to the newest claim of today. The trigger says what is over: see `upkeep::over`.
+///
+/// And `holds` says of a claim that it holds its payment: 1, or nothing. A trigger takes it away, so nobody
+/// can forget to. The indexes by payment stand on it in place of `state`, and each claim is in one of two:
+/// payments are in no order, so an entry there is a write to a random page, which a move must not repeat.
+const V3: &str = "
+CREATE TABLE request (
+    claim          INTEGER PRIMARY KEY,
+    settle_request TEXT    NOT NULL
+) STRICT;
+CREATE TRIGGER claim_is_over AFTER UPDATE OF state ON claim
+WHEN NEW.state IN ('delivered', 'released', 'refused')
+    OR (NEW.state = 'expired' AND NEW.reason = 'authorization_never_used')
+BEGIN DELETE FROM request WHERE claim = NEW.id; END;
+CREATE TABLE upkeep (
+    task    TEXT    PRIMARY KEY,
+    done_to INTEGER NOT NULL,
+    up_to   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO upkeep SELECT 'compact', 0, coalesce(max(id), 0) FROM claim;
+ALTER TABLE claim ADD COLUMN holds INTEGER DEFAULT 1;
+UPDATE claim SET holds = NULL WHERE state IN ('released', 'refused', 'expired');
+CREATE TRIGGER claim_gives_up AFTER UPDATE OF state ON claim
+WHEN NEW.state IN ('released', 'refused', 'expired')
+BEGIN UPDATE claim SET holds = NULL WHERE id = NEW.id; END;
+DROP INDEX claim_holds_payment;
+CREATE UNIQUE INDEX claim_holds_payment ON claim (payment) WHERE holds = 1;
+CREATE INDEX claim_past ON claim (payment, id) WHERE holds IS NULL;
+DROP INDEX claim_by_payment;
 ";
 
 /// The schema version of a file: 0 for an empty one.

@@ -6,6 +6,7 @@ mod older;
 mod opening;
 mod reading;
 mod torn;
+mod upkeep;
 mod waiting;
 
 use futures_util::future::join_all;
@@ -315,51 +316,4 @@ async fn a_start_releases_what_was_only_claimed_and_nothing_else() {
         State::Claimed,
         "a claim of this process"
     );
-}
-
-#[tokio::test]
-async fn pruning_deletes_only_what_is_finished_old_and_unsettleable() {
-    let (_directory, ledger) = fresh();
-    for (n, state) in (1_u64..).zip(STATES) {
-        claim_in(&ledger, n, state).await;
-    }
-    let valid_before = UnixSeconds(u64::MAX);
-    let lasting = claim(
-        &ledger,
-        NewClaim {
-            valid_before,
-            ..new_claim(50)
-        },
-    )
-    .await
-    .unwrap();
-    ledger
-        .advance(lasting, move_to(State::Released).unwrap(), NOW)
-        .await
-        .unwrap();
-    for released in 0..u64::from(PRUNE_ROWS) {
-        claim_in(&ledger, 100 + released, State::Released).await;
-    }
-    assert_eq!(
-        ledger.prune(NOW.plus(300)).await.unwrap(),
-        0,
-        "settleable until then"
-    );
-    assert_eq!(
-        ledger.prune(NOW.plus(301)).await.unwrap(),
-        4 + u64::from(PRUNE_ROWS)
-    );
-    let left = ledger.list(Filter::default()).await.unwrap();
-    let mut states: Vec<State> = left.iter().map(|record| record.state).collect();
-    states.sort_unstable();
-    assert_eq!(
-        states,
-        [
-            State::Claimed,
-            State::Settling,
-            State::Settled,
-            State::Released
-        ]
-    );
-    assert_eq!(ledger.prune(UnixSeconds(u64::MAX)).await.unwrap(), 0);
 }

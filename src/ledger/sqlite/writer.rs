@@ -1,6 +1,7 @@
 //! The one thread that writes: takes everything that waits into one transaction, and answers after the commit.
 //!
-//! Each write is one statement, so one that fails leaves nothing behind and the others untouched.
+//! A write that fails leaves nothing behind, and the others untouched: each is one statement, and a claim
+//! that cannot be written whole is taken back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +11,12 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::oneshot::Sender;
 
 use super::file::{FileFault, Place};
-use super::rows;
+use super::{rows, upkeep};
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
 use crate::failpoint::{Step, reach};
 use crate::ledger::news::News;
+use crate::ledger::upkeep::{Batch, Cursor, ends};
 use crate::ledger::{
     Claim, ClaimAnswer, ClaimId, LedgerError, Move, NewClaim, Note, may_be_marked,
 };
@@ -52,9 +54,12 @@ pub(super) enum Op {
         to: Sender<Result<u64, LedgerError>>,
     },
     Prune {
-        before: UnixSeconds,
-        rows_max: u32,
-        to: Sender<Result<u64, LedgerError>>,
+        end: UnixSeconds,
+        from: Cursor,
+        to: Sender<Result<Batch, LedgerError>>,
+    },
+    Compact {
+        to: Sender<Result<Batch, LedgerError>>,
     },
 }
 
@@ -166,11 +171,10 @@ impl Writer {
             }
             Op::Mark { note, to } => answer(self.mark(&note), to),
             Op::ReleaseAbandoned { now, to } => answer(self.release_abandoned(now), to),
-            Op::Prune {
-                before,
-                rows_max,
-                to,
-            } => answer(self.prune(before, rows_max), to),
+            Op::Prune { end, from, to } => {
+                answer(upkeep::prune(&self.connection, &self.place, end, from), to)
+            }
+            Op::Compact { to } => answer(upkeep::compact(&self.connection, &self.place), to),
         }
     }
 
@@ -181,7 +185,8 @@ impl Writer {
             Op::Claim { now, to, .. } => answer_claim(Err(fault()), now, to),
             Op::Advance { to, .. } | Op::Mark { to, .. } => answer(Err(fault()), to),
             Op::GiveBack { .. } => Box::new(|_| None),
-            Op::ReleaseAbandoned { to, .. } | Op::Prune { to, .. } => answer(Err(fault()), to),
+            Op::ReleaseAbandoned { to, .. } => answer(Err(fault()), to),
+            Op::Prune { to, .. } | Op::Compact { to } => answer(Err(fault()), to),
         }
     }
 
@@ -194,7 +199,7 @@ impl Writer {
                     amount, payer, pay_to, nonce, valid_before, request, settle_request,
                     claimed_at, changed_at)
                  VALUES (:payment, :fingerprint, 'claimed', :rule, :accept, :scheme, :network, :asset,
-                    :amount, :payer, :pay_to, :nonce, :valid_before, :request, :settle_request,
+                    :amount, :payer, :pay_to, :nonce, :valid_before, :request, '',
                     :now, :now)
                  ON CONFLICT DO NOTHING",
             )
@@ -213,19 +218,36 @@ impl Writer {
                     ":nonce": &*new.nonce,
                     ":valid_before": rows::stored(new.valid_before),
                     ":request": &*new.request,
-                    ":settle_request": &*new.settle_request,
                     ":now": rows::stored(now),
                 })
             })
             .map_err(|cause| self.place.failed(cause))?;
         if inserted == 1 {
             let id = ClaimId(self.connection.last_insert_rowid());
+            self.keep_request(id, &new.settle_request)?;
             return Ok(ClaimAnswer::Claimed(Claim::granted(id, new.payment)));
         }
         rows::find(&self.connection, &self.place, new.payment)?
             .filter(|record| record.state.holds_payment())
             .map(|record| ClaimAnswer::Held(Box::new(record)))
             .ok_or_else(|| self.place.failed(FileFault::NoHolder))
+    }
+
+    /// Keeps the settle request beside the claim, until that is over. When that fails, the claim goes too.
+    fn keep_request(&self, id: ClaimId, settle_request: &str) -> Result<(), LedgerError> {
+        let kept = self
+            .connection
+            .prepare_cached("INSERT INTO request (claim, settle_request) VALUES (?1, ?2)")
+            .and_then(|mut statement| statement.execute(params![id.0, settle_request]));
+        let Err(cause) = kept else { return Ok(()) };
+        // Else the whole transaction is gone, and the claim with it.
+        if !self.connection.is_autocommit() {
+            let undo = "DELETE FROM claim WHERE id = ?1";
+            self.connection
+                .execute(undo, params![id.0])
+                .map_err(|cause| self.place.failed(cause))?;
+        }
+        Err(self.place.failed(cause))
     }
 
     /// Moves a claim on from a state that allows it, else says why not.
@@ -241,7 +263,8 @@ impl Writer {
                 reason = coalesce(:reason, reason),
                 -- A payer that a signature proved stands, whatever the facilitator says later.
                 payer = CASE payer WHEN '' THEN coalesce(:payer, '') ELSE payer END,
-                body = coalesce(:body, body)
+                body = coalesce(:body, body),
+                settle_request = CASE WHEN :ends THEN '' ELSE settle_request END
              WHERE id = :id AND {before}"
         );
         let moved = self
@@ -257,6 +280,7 @@ impl Writer {
                     ":reason": news.reason,
                     ":payer": news.payer.map(Payer::as_str),
                     ":body": news.body.map(|digest| digest.0),
+                    ":ends": ends(step),
                     ":id": id.0,
                 })
             })
@@ -337,25 +361,11 @@ impl Writer {
     fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {
         self.connection
             .execute(
-                "UPDATE claim SET state = 'released', reason = ?1, changed_at = ?2
+                "UPDATE claim SET state = 'released', reason = ?1, changed_at = ?2,
+                    settle_request = ''
                  WHERE state = 'claimed' AND id <= ?3",
                 params![WALL_RESTARTED, rows::stored(now), self.last_of_others],
             )
-            .map(count)
-            .map_err(|cause| self.place.failed(cause))
-    }
-
-    fn prune(&self, before: UnixSeconds, rows_max: u32) -> Result<u64, LedgerError> {
-        self.connection
-            .prepare_cached(
-                "DELETE FROM claim WHERE id IN (
-                    SELECT id FROM claim
-                    WHERE state IN ('delivered', 'released', 'refused', 'expired')
-                      AND claimed_at < ?1 AND changed_at < ?1 AND valid_before < ?1
-                      AND NOT EXISTS (SELECT 1 FROM note WHERE note.claim = claim.id)
-                    LIMIT ?2)",
-            )
-            .and_then(|mut statement| statement.execute(params![rows::stored(before), rows_max]))
             .map(count)
             .map_err(|cause| self.place.failed(cause))
     }

@@ -7,6 +7,7 @@ use farewall::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use farewall::clock::UnixSeconds;
 use farewall::config::ledger::parse_url;
 use farewall::ledger::postgres::{PostgresLedger, PostgresReader};
+use farewall::ledger::upkeep::Cursor;
 use farewall::ledger::{
     BodyDigest, Claim, ClaimAnswer, ClaimId, Filter, Fingerprint, Ledger, LedgerError, Move,
     NewClaim, SharedResponse,
@@ -16,9 +17,9 @@ use farewall::settlement::{STATES, State};
 
 use crate::support::Cluster;
 
-const NOW: UnixSeconds = UnixSeconds(1_793_491_200);
+pub const NOW: UnixSeconds = UnixSeconds(1_793_491_200);
 
-fn new_claim(payment: u8) -> NewClaim {
+pub fn new_claim(payment: u8) -> NewClaim {
     NewClaim {
         payment: PaymentKey([payment; 32]),
         fingerprint: Fingerprint([9; 32]),
@@ -37,7 +38,7 @@ fn new_claim(payment: u8) -> NewClaim {
     }
 }
 
-async fn wall(url: &str, lease_s: u64) -> PostgresLedger {
+pub async fn wall(url: &str, lease_s: u64) -> PostgresLedger {
     let mut server = parse_url(url, std::path::Path::new("")).unwrap();
     server.lease = Duration::from_secs(lease_s);
     PostgresLedger::connect(&server, None, 1 << 20)
@@ -45,7 +46,7 @@ async fn wall(url: &str, lease_s: u64) -> PostgresLedger {
         .unwrap()
 }
 
-async fn claimed(ledger: &PostgresLedger, payment: u8) -> Claim {
+pub async fn claimed(ledger: &PostgresLedger, payment: u8) -> Claim {
     match ledger.claim(new_claim(payment), NOW).await.unwrap() {
         ClaimAnswer::Claimed(claim) => claim,
         ClaimAnswer::Held(record) => panic!("held: {record:?}"),
@@ -80,7 +81,7 @@ fn step(to: State) -> Option<Move> {
     })
 }
 
-async fn go(ledger: &PostgresLedger, id: ClaimId, path: &[State]) {
+pub async fn go(ledger: &PostgresLedger, id: ClaimId, path: &[State]) {
     for state in path {
         ledger
             .advance(id, step(*state).unwrap(), NOW.plus(1))
@@ -96,7 +97,7 @@ async fn state(ledger: &PostgresLedger, payment: u8) -> (State, Option<String>) 
 }
 
 /// Runs the test on a database of its own, when there is a server.
-async fn on_a_database<F: Future<Output = ()>>(test: impl FnOnce(Arc<Cluster>, String) -> F) {
+pub async fn on_a_database<F: Future<Output = ()>>(test: impl FnOnce(Arc<Cluster>, String) -> F) {
     let Some(cluster) = Cluster::start() else {
         return;
     };
@@ -105,7 +106,7 @@ async fn on_a_database<F: Future<Output = ()>>(test: impl FnOnce(Arc<Cluster>, S
     test(Arc::clone(&cluster), url).await;
 }
 
-const PATHS: [(State, &[State]); 7] = [
+pub const PATHS: [(State, &[State]); 7] = [
     (State::Claimed, &[]),
     (State::Settling, &[State::Settling]),
     (State::Settled, &[State::Settling, State::Settled]),
@@ -238,19 +239,29 @@ async fn an_unknown_settlement_of_a_wall_that_is_gone_falls_to_exactly_one_other
             wall(&url, 60).await,
         ];
         for heir in &heirs {
-            assert_eq!(heir.unsettled().await.unwrap().len(), 0, "it lives");
+            assert_eq!(
+                heir.unsettled(Cursor::default(), 100).await.unwrap().len(),
+                0,
+                "it lives"
+            );
         }
-        assert_eq!(gone.unsettled().await.unwrap().len(), 20);
+        assert_eq!(
+            gone.unsettled(Cursor::default(), 100).await.unwrap().len(),
+            20
+        );
         // Its heart stops, but it does not know.
         gone.leave().await;
         let (a, b, c) = tokio::join!(
-            heirs[0].unsettled(),
-            heirs[1].unsettled(),
-            heirs[2].unsettled()
+            heirs[0].unsettled(Cursor::default(), 100),
+            heirs[1].unsettled(Cursor::default(), 100),
+            heirs[2].unsettled(Cursor::default(), 100)
         );
         let heard = [a.unwrap(), b.unwrap(), c.unwrap()];
         assert_eq!(heard.iter().map(Vec::len).sum::<usize>(), 20);
-        assert_eq!(gone.unsettled().await.unwrap().len(), 0);
+        assert_eq!(
+            gone.unsettled(Cursor::default(), 100).await.unwrap().len(),
+            0
+        );
         // Its refusal counts for nothing now, but money that moved has moved.
         let late = gone
             .advance(ids[0], step(State::Refused).unwrap(), NOW)
@@ -359,7 +370,7 @@ async fn walls_that_start_at_once_migrate_once_and_a_newer_schema_is_refused() {
         }
         assert_eq!(
             cluster.sql("ledger", "SELECT version FROM farewall.schema_version"),
-            "1"
+            "2"
         );
         cluster.sql("ledger", "UPDATE farewall.schema_version SET version = 7");
         let server = parse_url(&url, std::path::Path::new("")).unwrap();

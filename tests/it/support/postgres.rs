@@ -28,6 +28,17 @@ impl Cluster {
     /// With lines of `postgresql.conf`.
     #[track_caller]
     pub fn start_with(settings: &str) -> Option<Self> {
+        Self::start_as(settings, None)
+    }
+
+    /// With this certificate and key (PEM); connections without TLS are refused.
+    #[track_caller]
+    pub fn start_tls(certificate: &str, key: &str) -> Option<Self> {
+        Self::start_as("fsync = off", Some((certificate, key)))
+    }
+
+    #[track_caller]
+    fn start_as(settings: &str, tls: Option<(&str, &str)>) -> Option<Self> {
         let Some(bin) = programs() else {
             let ci = std::env::var("CI").is_ok();
             assert!(!ci, "CI needs PostgreSQL: apt-get install postgresql");
@@ -56,6 +67,10 @@ impl Cluster {
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\n\
              max_connections = 200\n{settings}\n"
         );
+        let conf = match tls {
+            Some(tls) => conf + &cluster.use_tls(tls),
+            None => conf,
+        };
         let file = Path::new(&data).join("conf.d-farewall");
         std::fs::write(&file, conf).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -64,6 +79,30 @@ impl Cluster {
         std::fs::write(&main, format!("{text}\ninclude = 'conf.d-farewall'\n")).unwrap();
         cluster.up();
         Some(cluster)
+    }
+
+    /// Writes what the server needs for TLS; returns its lines of `postgresql.conf`.
+    fn use_tls(&self, (certificate, key): (&str, &str)) -> String {
+        let data = self.data();
+        for (name, content) in [
+            ("tls.crt", certificate),
+            ("tls.key", key),
+            ("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n"),
+        ] {
+            let file = Path::new(&data).join(name);
+            std::fs::write(&file, content).unwrap();
+            // The server refuses a key that others may read.
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = self.user {
+                chown(&file, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        "ssl = on\nssl_cert_file = 'tls.crt'\nssl_key_file = 'tls.key'\n".to_owned()
+    }
+
+    /// The port on loopback.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts the server.
@@ -139,6 +178,8 @@ impl Cluster {
             .args(arguments)
             .current_dir(self.dir.path())
             .env("LC_ALL", "C")
+            // What stands in somebody's ~/.postgresql is not for these tests.
+            .env("HOME", self.dir.path())
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(&out).unwrap())
             .stderr(std::fs::File::create(&err).unwrap());

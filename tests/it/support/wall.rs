@@ -78,6 +78,8 @@ pub struct Setup {
     pub ledger: Option<String>,
     /// What `farewall ledger --ledger` is given; default: that file.
     pub ledger_place: Option<String>,
+    /// The step at which it kills itself, once; needs the feature `failpoints`.
+    pub kill_at: Option<String>,
 }
 
 pub struct Wall {
@@ -173,7 +175,7 @@ impl Wall {
 
     /// Starts it again on the same ledger and address.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.config, &self.dir);
+        self.child = spawn(&self.config, &self.dir, None);
         wait_for(self.address, &mut self.child, &self.dir);
     }
 }
@@ -220,7 +222,7 @@ impl Setup {
         };
         let config = dir.path().join("farewall.toml");
         std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
-        let mut child = spawn(&config, &dir);
+        let mut child = spawn(&config, &dir, self.kill_at.as_deref());
         wait_for(address, &mut child, &dir);
         Wall {
             address,
@@ -338,7 +340,7 @@ fn free_own_address() -> SocketAddr {
     TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
-fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
+fn spawn(config: &std::path::Path, dir: &TempDir, kill_at: Option<&str>) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -350,6 +352,7 @@ fn spawn(config: &std::path::Path, dir: &TempDir) -> Child {
             "RUST_LOG",
             "farewall=debug,pingora_core=warn,pingora_proxy=warn",
         )
+        .envs(kill_at.map(|step| ("FAREWALL_KILL_AT", step)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

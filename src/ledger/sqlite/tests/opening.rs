@@ -64,7 +64,7 @@ fn a_file_of_a_newer_farewall_is_refused_and_left_alone() {
     let (directory, ledger) = fresh();
     drop(ledger);
     let file = Connection::open(path(&directory)).unwrap();
-    file.pragma_update(None, "user_version", 3).unwrap();
+    file.pragma_update(None, "user_version", 4).unwrap();
     drop(file);
     let before = std::fs::read(path(&directory)).unwrap();
     for result in [
@@ -74,8 +74,8 @@ fn a_file_of_a_newer_farewall_is_refused_and_left_alone() {
         assert!(matches!(
             result,
             Err(LedgerError::TooNew {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             })
         ));
