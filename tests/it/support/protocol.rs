@@ -17,7 +17,7 @@ use super::http::Answer;
 use super::http2::Http2;
 use super::raw::read_response;
 use super::wall::free_address;
-use super::{Setup, Wall};
+use super::{Setup, Wall, eventually};
 
 /// What a client can speak.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,8 +128,13 @@ impl Everywhere {
             cert.display(),
             key.display()
         );
+        let wall = Setup { listen, ..setup }.start().await;
+        // The listeners are of two services, which begin one after the other.
+        eventually("the wall listens with TLS", || {
+            std::net::TcpStream::connect(tls).is_ok()
+        });
         Self {
-            wall: Setup { listen, ..setup }.start().await,
+            wall,
             tls,
             certificate: own.cert.der().clone(),
             _files: files,
