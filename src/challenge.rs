@@ -10,6 +10,7 @@ use crate::x402::header;
 use crate::x402::message::{
     PaymentRequired, PaymentRequiredV1, PaymentRequirementsV1, ResourceInfo,
 };
+use crate::x402::template::{EncodedTemplate, Template};
 
 /// A rendered challenge. Constant for a fixed price, so it can be rendered once and kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,13 +21,64 @@ pub struct Challenge {
     pub body: Vec<u8>,
 }
 
+/// The challenge for a request without payment under one rule: all of it but the path.
+#[derive(Debug)]
+pub struct Prepared {
+    header: EncodedTemplate,
+    body: Template,
+}
+
+/// Stands for the path while the rest is prepared. No canonical path has braces.
+const PATH: &str = "/{path}";
+
+impl Prepared {
+    /// For these offers and this resource, whose URL is the origin alone. `None` when the place of
+    /// the path cannot be told: such a rule's challenges are rendered one by one.
+    #[must_use]
+    pub fn new(offers: &[Arc<Offer>], at_origin: &ResourceInfo) -> Option<Self> {
+        let resource = ResourceInfo {
+            url: format!("{}{PATH}", at_origin.url),
+            ..at_origin.clone()
+        };
+        let v2 = serde_json::to_vec(&required(offers, &resource, None)).ok()?;
+        let legacy = offers
+            .iter()
+            .filter_map(|offer| v1_requirements(offer, &resource));
+        Some(Self {
+            header: EncodedTemplate::cut(&v2, PATH)?,
+            body: Template::cut(&legacy_body(offers, &resource, None), PATH, legacy.count())?,
+        })
+    }
+
+    /// Byte for byte what [`render`] gives for the URL of the origin followed by `path`; `None` for
+    /// a path that is none.
+    #[must_use]
+    pub fn fill(&self, path: &str) -> Option<Challenge> {
+        Some(Challenge {
+            header: self.header.fill(path)?,
+            body: self.body.fill(path)?,
+        })
+    }
+}
+
 /// The challenge for these offers, in the order in which clients should prefer them.
 ///
 /// `error` is the reason code of a refused proof; without one the texts of the official SDKs for a
 /// request without payment are used.
 #[must_use]
 pub fn render(offers: &[Arc<Offer>], resource: &ResourceInfo, error: Option<&str>) -> Challenge {
-    let v2 = PaymentRequired {
+    Challenge {
+        header: header::encode(&required(offers, resource, error)),
+        body: legacy_body(offers, resource, error),
+    }
+}
+
+fn required(
+    offers: &[Arc<Offer>],
+    resource: &ResourceInfo,
+    error: Option<&str>,
+) -> PaymentRequired {
+    PaymentRequired {
         x402_version: 2,
         error: Some(error.unwrap_or("Payment required").to_owned()),
         resource: resource.clone(),
@@ -35,7 +87,10 @@ pub fn render(offers: &[Arc<Offer>], resource: &ResourceInfo, error: Option<&str
             .map(|offer| offer.requirements.clone())
             .collect(),
         extensions: None,
-    };
+    }
+}
+
+fn legacy_body(offers: &[Arc<Offer>], resource: &ResourceInfo, error: Option<&str>) -> Vec<u8> {
     let v1: Vec<_> = offers
         .iter()
         .filter_map(|offer| v1_requirements(offer, resource))
@@ -50,10 +105,7 @@ pub fn render(offers: &[Arc<Offer>], resource: &ResourceInfo, error: Option<&str
         })
         .ok()
     };
-    Challenge {
-        header: header::encode(&v2),
-        body: body.unwrap_or_else(|| b"{}".to_vec()),
-    }
+    body.unwrap_or_else(|| b"{}".to_vec())
 }
 
 /// One entry that legacy clients cannot parse makes them refuse the whole list, so only EIP-3009 on

@@ -1,10 +1,13 @@
 //! Every metric: name, unit, labels. Labels are rule names and fixed words, never paths or payers.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use once_cell::sync::Lazy;
 use prometheus::{
-    Encoder, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
     histogram_opts, opts,
 };
 
@@ -88,12 +91,49 @@ fn registered<M: prometheus::core::Collector + Clone + 'static>(
     metric
 }
 
-/// A request is over.
-pub fn request(rule: &str, outcome: &str, elapsed: Duration) {
-    REQUESTS.with_label_values(&[rule, outcome]).inc();
-    SECONDS
-        .with_label_values(&[outcome])
-        .observe(elapsed.as_secs_f64());
+/// The counters of one outcome under one rule: looked up by their labels once a thread.
+struct Requests {
+    // Kept, so that no other rule can have this address.
+    _rule: Arc<str>,
+    count: IntCounter,
+    seconds: Histogram,
+}
+
+impl Requests {
+    fn labelled(rule: &Arc<str>, outcome: &'static str) -> Self {
+        Self {
+            _rule: Arc::clone(rule),
+            count: REQUESTS.with_label_values(&[rule, outcome]),
+            seconds: SECONDS.with_label_values(&[outcome]),
+        }
+    }
+}
+
+/// So many of them are remembered by a thread; then it begins anew.
+const REMEMBERED_MAX: usize = 4096;
+
+thread_local! {
+    static REMEMBERED: RefCell<HashMap<(*const str, *const str), Requests>> = RefCell::default();
+}
+
+/// A request is over; `rule` governed it, if any did.
+pub fn request(rule: Option<&Arc<str>>, outcome: &'static str, elapsed: Duration) {
+    let Some(rule) = rule else {
+        REQUESTS.with_label_values(&["-", outcome]).inc();
+        let seconds = SECONDS.with_label_values(&[outcome]);
+        return seconds.observe(elapsed.as_secs_f64());
+    };
+    REMEMBERED.with_borrow_mut(|remembered| {
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        let key = (Arc::as_ptr(rule), std::ptr::from_ref(outcome));
+        let requests = remembered
+            .entry(key)
+            .or_insert_with(|| Requests::labelled(rule, outcome));
+        requests.count.inc();
+        requests.seconds.observe(elapsed.as_secs_f64());
+    });
 }
 
 /// A payment is on record as settled.
@@ -144,15 +184,20 @@ mod tests {
 
     #[test]
     fn every_metric_is_rendered_with_its_help() {
-        request("quote", "paid", Duration::from_millis(3));
+        let rule = "quote".into();
+        for _ in 0..2 {
+            request(Some(&rule), "paid", Duration::from_millis(3));
+        }
+        request(None, "bad_request", Duration::from_millis(3));
         settlement("local", "settled");
         unknown_settlements(2);
         pruned(3);
         settled("quote", "base-usdc", AtomicAmount::new(1000));
         let text = render();
         for name in [
-            "farewall_requests_total{outcome=\"paid\",rule=\"quote\"} 1",
-            "farewall_request_duration_seconds_count{outcome=\"paid\"} 1",
+            "farewall_requests_total{outcome=\"paid\",rule=\"quote\"} 2",
+            "farewall_requests_total{outcome=\"bad_request\",rule=\"-\"} 1",
+            "farewall_request_duration_seconds_count{outcome=\"paid\"} 2",
             "farewall_settlements_total{facilitator=\"local\",outcome=\"settled\"} 1",
             "farewall_unknown_settlements 2",
             "farewall_ledger_pruned_total 3",

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{HttpPeer, Session};
 use pingora::proxy::{FailToProxy, ProxyHttp};
@@ -32,12 +33,13 @@ use crate::kept::Recorder;
 use crate::metrics;
 use crate::proof::ProofHeaders;
 use crate::proxy::answers::{can_withhold, content_length};
-use crate::proxy::context::{BodyMeter, Outcome, Recording, RequestCtx, Stage, Substitute};
+use crate::proxy::context::{
+    BodyMeter, Outcome, Recording, RequestCtx, RequestId, Stage, Substitute,
+};
 use crate::proxy::headers::ClientIdentity;
 use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form};
 use crate::throttle::Client;
 use crate::upstream::Upstreams;
-use crate::x402::header;
 
 pub use crate::proxy::door::{Connections, Door, DoorLimits};
 pub use crate::proxy::respond::Seller;
@@ -87,7 +89,7 @@ impl ProxyHttp for Wall {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());
-        ctx.request_id = context::new_request_id();
+        ctx.request_id = RequestId::random();
         session
             .as_downstream_mut()
             .set_read_timeout(Some(self.body_timeout));
@@ -181,9 +183,15 @@ impl ProxyHttp for Wall {
         let authority = host.authority();
         headers::set_forwarding(request, &client, &authority)?;
         // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
-        request.set_raw_path(upstream.path_for(target).as_bytes())?;
-        request.insert_header("Host", upstream.host().unwrap_or(&authority))?;
-        request.insert_header("X-Request-Id", &ctx.request_id)?;
+        let path = upstream.path_for(target);
+        if request.raw_path() != path.as_bytes() {
+            request.set_raw_path(path.as_bytes())?;
+        }
+        let host = upstream.host().unwrap_or(&authority);
+        if request.headers.get(HOST).is_none_or(|had| had != host) {
+            request.insert_header("Host", host)?;
+        }
+        request.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         if let Stage::Paid(paid) = &mut ctx.stage {
             headers::set_payment(request, paid)?;
             paid.mark_sent();
@@ -217,7 +225,7 @@ impl ProxyHttp for Wall {
             return Error::e_explain(ErrorType::ReadTimedout, "upstream over its total time")
                 .map_err(Error::into_up);
         }
-        response.insert_header("X-Request-Id", &ctx.request_id)?;
+        response.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         let Stage::Paid(_) = ctx.stage else {
             // What is free is the origin's own business, CORS included.
             return Ok(());
@@ -307,7 +315,6 @@ impl ProxyHttp for Wall {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
-        let rule = ctx.rule.as_deref().unwrap_or("-").to_owned();
         if let Stage::Paid(paid) = std::mem::take(&mut ctx.stage) {
             let request_body = ctx.body.digest();
             let response = ctx
@@ -327,10 +334,11 @@ impl ProxyHttp for Wall {
             );
         }
         let elapsed = ctx.started.map(|s| s.elapsed()).unwrap_or_default();
-        metrics::request(&rule, ctx.outcome.0, elapsed);
+        metrics::request(ctx.rule.as_ref(), ctx.outcome.0, elapsed);
         tracing::info!(
             target: "farewall::access",
-            request_id = %ctx.request_id, method = %session.req_header().method, %rule,
+            request_id = %ctx.request_id, method = %session.req_header().method,
+            rule = ctx.rule.as_deref().unwrap_or("-"),
             outcome = ctx.outcome.0, status, micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
             error = error.map(tracing::field::display),
             "request"
@@ -351,7 +359,7 @@ impl Wall {
             Scheme::Http
         };
         let absolute = split_absolute_form(request.raw_path())?;
-        let mut hosts = request.headers.get_all("host").iter();
+        let mut hosts = request.headers.get_all(HOST).iter();
         let (host, second) = (hosts.next().map(http::HeaderValue::as_bytes), hosts.next());
         if second.is_some() {
             return Err(Refusal::BadRequest("more than one Host header"));
@@ -364,7 +372,7 @@ impl Wall {
             .or(host)
             .ok_or(Refusal::BadRequest("no Host header"))?;
         let canonical = CanonicalHost::parse(named, scheme)?;
-        if let Some(host) = host
+        if let Some(host) = host.filter(|_| authority.is_some())
             && CanonicalHost::parse(host, scheme)? != canonical
         {
             return Err(Refusal::BadRequest(
@@ -392,7 +400,7 @@ impl Wall {
         let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
             return Err(Refusal::Internal("the target was not read"));
         };
-        let values = |name: &str| {
+        let values = |name: &HeaderName| {
             request
                 .headers
                 .get_all(name)
@@ -405,17 +413,17 @@ impl Wall {
             host,
             target,
             proof: ProofHeaders {
-                payment_signature: values(header::PAYMENT_SIGNATURE),
-                x_payment: values(header::X_PAYMENT),
+                payment_signature: values(&headers::PAYMENT_SIGNATURE),
+                x_payment: values(&headers::X_PAYMENT),
             },
             idempotency_key: request
                 .headers
-                .get("idempotency-key")
+                .get(&headers::IDEMPOTENCY_KEY)
                 .map(http::HeaderValue::as_bytes),
             has_body,
             content_length: request
                 .headers
-                .get("content-length")
+                .get(CONTENT_LENGTH)
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
             client: Client::at(address),
         };

@@ -14,7 +14,9 @@ pub mod table;
 pub mod lint;
 pub mod explain;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
@@ -89,6 +91,29 @@ pub struct PricedRoute {
     pub forward_conditional: bool,
     /// How often it may be asked for.
     pub rate_limit: Option<RateLimit>,
+    /// What is made of all this once, by whoever answers.
+    pub prepared: Prepared,
+}
+
+/// Room for one value that a later module makes of a rule when it first needs it. It lives as long
+/// as the rule: another price, or another way of paying, is another rule.
+#[derive(Default)]
+pub struct Prepared(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Prepared {
+    /// The value, made now when it is not there yet. `None` when somebody else has put a value of
+    /// another type there.
+    pub fn get_or_make<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Prepared")
+            .field(&self.0.get().is_some())
+            .finish()
+    }
 }
 
 /// Where a free request goes.

@@ -120,7 +120,11 @@ impl Upstream {
             .as_deref()
             .unwrap_or("")
             .trim_end_matches('/');
-        let mut path = format!("{added}{stripped}");
+        let query = target.query.as_ref().map_or(0, |query| query.len());
+        let length = added.len().saturating_add(stripped.len());
+        let mut path = String::with_capacity(length.saturating_add(query).saturating_add(1));
+        path.push_str(added);
+        path.push_str(stripped);
         if let Some(query) = &target.query {
             path.push('?');
             path.push_str(query);

@@ -6,6 +6,7 @@
 pub mod reason;
 pub mod message;
 pub mod header;
+pub mod template;
 pub mod matching;
 pub mod eip712;
 pub mod payload;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::support::{group, offer, vectors};
@@ -94,4 +95,31 @@ fn without_an_offer_for_legacy_clients_the_body_is_an_empty_object() {
     assert_eq!(no_v1_name.v1_network, None);
     let challenge = render(&[permit2, no_v1_name], &ResourceInfo::default(), None);
     assert_eq!(challenge.body, b"{}");
+}
+
+proptest! {
+    #[test]
+    fn a_prepared_challenge_is_the_rendered_one(
+        which in proptest::collection::vec(0_usize..24, 1..4),
+        origin in "https://[a-z.]{1,9}(:[0-9]{2,4})?",
+        path in "(/[A-Za-z0-9._~!$&'()*+,=:@%-]{0,12}){1,4}",
+        description in ".{0,20}", mime_type in "[a-z/\"{}]{0,9}", service in proptest::option::of("[ -~]{1,9}"),
+    ) {
+        let vectors: Vec<_> = [group("valid", 12), group("permit2", 12)].concat();
+        let offers: Vec<_> = which.iter().map(|n| Arc::new(offer(&vectors[*n]["requirements"]))).collect();
+        let resource = ResourceInfo { url: origin.clone(), description, mime_type, service_name: service };
+        let prepared = Prepared::new(&offers, &resource).unwrap();
+        let resource = ResourceInfo { url: format!("{origin}{path}"), ..resource };
+        prop_assert_eq!(prepared.fill(&path), Some(render(&offers, &resource, None)));
+    }
+}
+
+#[test]
+fn a_description_that_looks_like_the_place_of_the_path_is_not_taken_for_it() {
+    let offers = [Arc::new(offer(&group("valid", 12)[0]["requirements"]))];
+    let resource = ResourceInfo {
+        description: format!("GET {PATH}"),
+        ..ResourceInfo::default()
+    };
+    assert!(Prepared::new(&offers, &resource).is_none());
 }

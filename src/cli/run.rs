@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -72,9 +72,9 @@ pub fn run(args: Args) -> ExitCode {
 /// `trace` they print the headers of requests, which hold payments and the keys to facilitators.
 pub(super) fn start_log(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let filter = filter.and(filter_fn(|event| {
-        may_be_heard(event.target(), *event.level())
-    }));
+    let heard = filter_fn(|event| may_be_heard(event.target(), *event.level()));
+    // Without a hint from both, every line that any package writes is looked at here, however low.
+    let filter = filter.and(heard.with_max_level_hint(LevelFilter::TRACE));
     // A log line that cannot be written (to a file on a full disk) is lost. Reporting that on the
     // same stream would panic, in the middle of a payment.
     let log = fmt::layer()

@@ -50,13 +50,14 @@ pub(super) fn server(top: &Reader<'_>, around: &dyn Surroundings) -> Option<Serv
             values::service_name,
         );
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let worker_threads = reader.size("worker_threads", cores, 1..=1024);
         let ca_file = reader.path("ca_file");
         warn_if_absent(reader, "ca_file", ca_file.as_deref(), around);
         let settings = ServerSettings {
             public_origin: origin.as_ref()?.origin().into(),
             service_name: service_name.map(Arc::from),
-            worker_threads: reader.size("worker_threads", cores, 1..=1024),
-            work_stealing: reader.boolean("work_stealing", true),
+            worker_threads,
+            work_stealing: reader.boolean("work_stealing", worker_threads > 1),
             shutdown_grace: reader.seconds("shutdown_grace_s", 30, 0..=3600),
             trusted_proxies: trusted_proxies(reader),
             admin: admin(reader),

@@ -54,7 +54,7 @@ pub struct ServerSettings {
     pub service_name: Option<Arc<str>>,
     /// `worker_threads`: 1 to 1024; default: the number of cores.
     pub worker_threads: usize,
-    /// `work_stealing`: default true.
+    /// `work_stealing`: default true, and false with one worker thread, which has nobody to take from.
     pub work_stealing: bool,
     /// `shutdown_grace_s`: how long requests in flight may finish; default 30.
     pub shutdown_grace: Duration,

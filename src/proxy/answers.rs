@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::prelude::Session;
@@ -25,7 +26,7 @@ impl Wall {
         let answer = respond::answer(refusal, &self.seller)?;
         ctx.outcome = Outcome(answer.outcome);
         *response = answer.head;
-        response.insert_header("X-Request-Id", &ctx.request_id)?;
+        response.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         // With a length, pingora would stop reading the upstream once ours is written.
         response.remove_header("Content-Length");
         if !session.is_http2() {
@@ -63,7 +64,7 @@ impl Wall {
         mut head: ResponseHeader,
         body: Bytes,
     ) -> Result<()> {
-        head.insert_header("X-Request-Id", &ctx.request_id)?;
+        head.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         cors::expose(&mut head, ctx.allow_origin.as_deref())?;
         body::drain_small(session).await;
         let bodyless = session.req_header().method == http::Method::HEAD || body.is_empty();
@@ -90,7 +91,7 @@ impl Wall {
         };
         ctx.outcome = Outcome("preflight");
         let mut head = cors::preflight(&self.cors, session.req_header(), &origin)?;
-        head.insert_header("X-Request-Id", &ctx.request_id)?;
+        head.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         body::drain_small(session).await;
         session.write_response_header(Box::new(head), true).await?;
         Ok(true)
@@ -147,7 +148,7 @@ impl Wall {
 pub(super) fn content_length(response: &ResponseHeader) -> Option<u64> {
     response
         .headers
-        .get("content-length")?
+        .get(CONTENT_LENGTH)?
         .to_str()
         .ok()?
         .parse()

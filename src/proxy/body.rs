@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::EXPECT;
 use pingora::prelude::Session;
 use pingora::{Error, ErrorType, Result};
 use sha2::{Digest, Sha256};
@@ -18,7 +19,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_millis(1000);
 /// Reads an unwanted body when it is small and comes quickly; otherwise leaves it.
 pub(super) async fn drain_small(session: &mut Session) {
     let downstream = session.as_downstream_mut();
-    if downstream.is_body_done() || downstream.get_header("expect").is_some() {
+    if downstream.is_body_done() || downstream.get_header(EXPECT).is_some() {
         return;
     }
     let drain = async {

@@ -1,11 +1,14 @@
 //! What one request carries from phase to phase.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use pingora::http::ResponseHeader;
+use pingora::{ErrorType, OrErr, Result};
 use sha2::{Digest, Sha256};
 
 use crate::gate::{Paid, Refusal};
@@ -22,7 +25,7 @@ pub struct RequestCtx {
     /// When it began.
     pub(super) started: Option<Instant>,
     /// Hexadecimal, ours; in the log, towards the upstream and the client.
-    pub(super) request_id: String,
+    pub(super) request_id: RequestId,
     /// Name of the rule, for the log.
     pub(super) rule: Option<Arc<str>>,
     /// Why it was refused, for the log and the metrics.
@@ -59,8 +62,37 @@ impl Drop for UnderWay {
 }
 
 /// 128 random bits in hexadecimal. For finding a request in the log; no secret.
-pub(super) fn new_request_id() -> String {
-    format!("{:032x}", rand::random::<u128>())
+#[derive(Clone, Copy)]
+pub(super) struct RequestId([u8; 32]);
+
+impl RequestId {
+    pub(super) fn random() -> Self {
+        let digit = |nibble: u8| b"0123456789abcdef".get(usize::from(nibble)).copied();
+        let (mut digits, bytes) = ([b'0'; 32], rand::random::<[u8; 16]>());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            for (place, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0xf]) {
+                *place = digit(nibble).unwrap_or(*place);
+            }
+        }
+        Self(digits)
+    }
+
+    pub(super) fn header(&self) -> Result<HeaderValue> {
+        HeaderValue::from_bytes(&self.0).or_err(ErrorType::InternalError, "request id")
+    }
+}
+
+impl Default for RequestId {
+    /// Before there is one.
+    fn default() -> Self {
+        Self([b'0'; 32])
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
+    }
 }
 
 /// The headers that a kept response is replayed with: all but framing and connection matters.
@@ -195,6 +227,17 @@ pub(super) enum Substitute {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_ids_are_32_hexadecimal_digits_and_differ() {
+        let (one, other) = (RequestId::random(), RequestId::random());
+        assert_ne!(one.to_string(), other.to_string());
+        for id in [one, other, RequestId::default()] {
+            assert_eq!(id.header().unwrap(), id.to_string().as_str());
+            let bits = u128::from_str_radix(&id.to_string(), 16).unwrap();
+            assert_eq!(format!("{bits:032x}"), id.to_string());
+        }
+    }
 
     #[test]
     fn a_body_sent_again_is_counted_and_digested_once() {

@@ -1,6 +1,7 @@
 //! What browsers may do: preflights are answered here, and the payment headers are made readable.
 
 use http::Method;
+use http::header::ORIGIN;
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -19,7 +20,7 @@ const ALLOWED: &str = "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Access-Cont
 /// so is one with a body, which the caller looks for.
 pub(super) fn is_preflight(request: &RequestHeader) -> bool {
     request.method == Method::OPTIONS
-        && request.headers.contains_key("origin")
+        && request.headers.contains_key(ORIGIN)
         && request
             .headers
             .contains_key("access-control-request-method")
@@ -27,7 +28,7 @@ pub(super) fn is_preflight(request: &RequestHeader) -> bool {
 
 /// The value for `Access-Control-Allow-Origin`, when the request is cross-origin and allowed.
 pub(super) fn allowed_origin(settings: &CorsSettings, request: &RequestHeader) -> Option<String> {
-    let origin = request.headers.get("origin")?.to_str().ok()?;
+    let origin = request.headers.get(ORIGIN)?.to_str().ok()?;
     if settings.allow_origins.iter().any(|o| o == "*") {
         return Some("*".to_owned());
     }

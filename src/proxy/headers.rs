@@ -12,56 +12,64 @@ use crate::config::settings::IpRange;
 use crate::gate::Paid;
 
 /// Headers that ask an origin to take the request for another one. Never forwarded.
-const OVERRIDES: [&str; 13] = [
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-original-uri",
-    "x-original-method",
-    "x-original-path",
-    "x-rewrite-url",
-    "x-rewrite-uri",
-    "x-replaced-path",
-    "x-envoy-original-path",
-    "x-script-name",
-    "x-forwarded-method",
-];
+fn is_override(name: &str) -> bool {
+    matches!(
+        name,
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-original-method"
+            | "x-original-path"
+            | "x-rewrite-url"
+            | "x-rewrite-uri"
+            | "x-replaced-path"
+            | "x-envoy-original-path"
+            | "x-script-name"
+            | "x-forwarded-method"
+    )
+}
 
 /// Forwarding headers that only a trusted proxy may set.
-const FORWARDING: [&str; 12] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-uri",
-    "x-forwarded-url",
-    "x-forwarded-path",
-    "x-forwarded-context",
-    "x-forwarded-server",
-    "x-real-ip",
-];
+fn is_forwarding(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-uri"
+            | "x-forwarded-url"
+            | "x-forwarded-path"
+            | "x-forwarded-context"
+            | "x-forwarded-server"
+            | "x-real-ip"
+    )
+}
 
 /// Headers that make a response depend on what the client has already: not on priced rules.
-const CONDITIONAL: [&str; 6] = [
-    "if-match",
-    "if-none-match",
-    "if-modified-since",
-    "if-unmodified-since",
-    "if-range",
-    "range",
-];
+fn is_conditional(name: &str) -> bool {
+    matches!(
+        name,
+        "if-match"
+            | "if-none-match"
+            | "if-modified-since"
+            | "if-unmodified-since"
+            | "if-range"
+            | "range"
+    )
+}
 
 /// Hop-by-hop headers of responses that are not framing.
-const HOP_BY_HOP: [&str; 5] = [
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "upgrade",
-    "trailer",
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade" | "trailer"
+    )
+}
 
 /// Whether only the wall may set a header of this name.
 fn is_ours(name: &str) -> bool {
@@ -73,6 +81,20 @@ fn is_ours(name: &str) -> bool {
             name,
             "sign-in-with-x" | "settlement-overrides" | "extension-responses"
         )
+}
+
+/// The payment headers and the idempotency key as they are looked up, parsed once.
+pub(super) static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
+pub(super) static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
+pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Whether the first letter is that of a name that [`is_ours`] or [`is_hop_by_hop`] knows. Most names
+/// have another, and need not be looked at any further.
+fn may_be_unwanted(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str().as_bytes().first(),
+        Some(b'e' | b'k' | b'p' | b's' | b't' | b'u' | b'x')
+    )
 }
 
 fn dashed(name: &HeaderName) -> std::borrow::Cow<'_, str> {
@@ -93,9 +115,9 @@ pub(super) fn strip_request(
         let name = dashed(name);
         let name = name.as_ref();
         is_ours(name)
-            || OVERRIDES.contains(&name)
-            || (!from_trusted_proxy && FORWARDING.contains(&name))
-            || (!keep_conditional && CONDITIONAL.contains(&name))
+            || is_override(name)
+            || (!from_trusted_proxy && is_forwarding(name))
+            || (!keep_conditional && is_conditional(name))
             // Answered or settled here; an origin that sees it would answer a second time.
             || name == "proxy-authorization"
     };
@@ -118,14 +140,19 @@ pub(super) fn strip_response(response: &mut ResponseHeader) {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|name| name.trim().to_ascii_lowercase())
-        .filter(|name| !matches!(name.as_str(), "close" | "keep-alive" | "transfer-encoding"))
+        .map(str::trim)
+        .filter(|name| {
+            let framing = ["close", "keep-alive", "transfer-encoding"];
+            !framing.iter().any(|n| n.eq_ignore_ascii_case(name))
+        })
+        .map(str::to_ascii_lowercase)
         .collect();
     let unwanted = |name: &HeaderName| {
-        let dashed = dashed(name);
-        is_ours(&dashed)
-            || HOP_BY_HOP.contains(&dashed.as_ref())
-            || nominated.iter().any(|n| n == name.as_str())
+        let known = || {
+            let dashed = dashed(name);
+            is_ours(&dashed) || is_hop_by_hop(&dashed)
+        };
+        (may_be_unwanted(name) && known()) || nominated.iter().any(|n| n == name.as_str())
     };
     let names: Vec<HeaderName> = response
         .headers
@@ -209,23 +236,23 @@ pub(super) fn set_forwarding(
     let Some(peer) = client.peer else {
         return Ok(());
     };
-    let joined = |request: &RequestHeader, name: &str, own: &str| {
-        let mut earlier: Vec<String> = request
-            .headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok().map(str::to_owned))
-            .collect();
-        earlier.push(own.to_owned());
-        earlier.join(", ")
+    let joined = |request: &RequestHeader, name: &str, own: String| {
+        let earlier = request.headers.get_all(name).iter();
+        let mut all: Vec<&str> = earlier.filter_map(|value| value.to_str().ok()).collect();
+        if all.is_empty() {
+            return own;
+        }
+        all.push(&own);
+        all.join(", ")
     };
-    let for_ = match peer {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+    let ip = text_of(peer);
+    let (open, close) = match peer {
+        IpAddr::V4(_) => ("for=", ";host=\""),
+        IpAddr::V6(_) => ("for=\"[", "]\";host=\""),
     };
-    let element = format!("for={for_};host=\"{authority}\";proto={}", client.scheme);
-    let forwarded = joined(request, "forwarded", &element);
-    let forwarded_for = joined(request, "x-forwarded-for", &peer.to_string());
+    let element = [open, &ip, close, authority, "\";proto=", client.scheme].concat();
+    let forwarded = joined(request, "forwarded", element);
+    let forwarded_for = joined(request, "x-forwarded-for", ip);
     request.insert_header("Forwarded", forwarded)?;
     request.insert_header("X-Forwarded-For", forwarded_for)?;
     for (name, value) in [
@@ -237,6 +264,24 @@ pub(super) fn set_forwarding(
         }
     }
     Ok(())
+}
+
+/// The address as text: that of IPv4 without the detours of formatting.
+fn text_of(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else {
+        return ip.to_string();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (nth, octet) in ip.octets().into_iter().enumerate() {
+        if nth > 0 {
+            text.push('.');
+        }
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let shown = [octet > 99, octet > 9, true];
+        let shown = digits.into_iter().zip(shown).filter(|(_, shown)| *shown);
+        text.extend(shown.map(|(digit, _)| char::from(b'0'.saturating_add(digit))));
+    }
+    text
 }
 
 /// Tells the upstream who paid, how much and for what.
@@ -277,6 +322,16 @@ pub(super) fn make_private(response: &mut ResponseHeader) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn addresses_are_written_as_everywhere() {
+        for octet in 0..=255 {
+            let ip = IpAddr::from([octet, 255 - octet, 0, octet]);
+            assert_eq!(text_of(ip), ip.to_string());
+        }
+        let ip: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(text_of(ip), "2001:db8::1");
+    }
+
     #[track_caller]
     fn check_request(name: &'static str, trusted: bool, conditional: bool, passes: bool) {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
@@ -308,6 +363,36 @@ mod tests {
         }
         check_request("X-Payload", false, false, true);
         check_request("Authorization", false, false, true);
+    }
+
+    #[test]
+    fn a_response_loses_the_walls_names_and_those_of_the_connection() {
+        for (name, passes) in [
+            ("X-Farewall-Payer", false),
+            ("payment_response", false),
+            ("PAYMENT-REQUIRED", false),
+            ("X-Payment-Response", false),
+            ("Sign-In-With-X", false),
+            ("Settlement_Overrides", false),
+            ("Extension-Responses", false),
+            ("Keep-Alive", false),
+            ("Proxy_Connection", false),
+            ("Proxy-Authenticate", false),
+            ("Upgrade", false),
+            ("Trailer", false),
+            ("Nominated", false),
+            ("X-Payload", true),
+            ("ETag", true),
+            ("Set-Cookie", true),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            response.insert_header(name, "x").unwrap();
+            response
+                .insert_header("Connection", "Close, nominated")
+                .unwrap();
+            strip_response(&mut response);
+            assert_eq!(response.headers.contains_key(name), passes, "{name}");
+        }
     }
 
     #[test]

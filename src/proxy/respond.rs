@@ -2,15 +2,18 @@
 //!
 //! Every answer tells the client what to do next, never what went wrong inside.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use serde_json::json;
 
 use crate::challenge;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
+use crate::route::price::PriceRule;
 use crate::target::TargetError;
 use crate::x402::Version;
 use crate::x402::header;
@@ -91,7 +94,7 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
     let challenge =
         |outcome, error: Option<&str>| challenged(402, outcome, error, purchase, seller);
     match why {
-        PaymentRefusal::Required => challenge("payment_required", None),
+        PaymentRefusal::Required => required(purchase, seller),
         PaymentRefusal::Proof(error) => challenge("proof_refused", Some(error.reason().as_str())),
         PaymentRefusal::Invalid(reason) if *reason == ALLOWANCE_REQUIRED => {
             // The buyer must approve Permit2 first; signing another proof would not help.
@@ -171,6 +174,50 @@ fn with_receipt(
 
 const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::fixed("permit2_allowance_required");
 
+/// The answer to requests without payment under one rule.
+struct Required {
+    challenge: challenge::Prepared,
+    /// Complete, for the path that was asked for first: a rule for one path has no other.
+    first: OnceLock<(Arc<str>, ResponseHeader, Bytes)>,
+}
+
+/// 402 for a request without payment: nothing of it is rendered that was rendered before.
+fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
+    const OUTCOME: &str = "payment_required";
+    // Another kind of price may give each request another quote, and then has to be rendered.
+    let PriceRule::Fixed(quote) = &purchase.route.price;
+    let prepared = purchase.route.prepared.get_or_make(|| {
+        let at_origin = resource(purchase, seller, "");
+        challenge::Prepared::new(&quote.offers, &at_origin).map(|challenge| Required {
+            challenge,
+            first: OnceLock::new(),
+        })
+    });
+    let Some(Some(required)) = prepared else {
+        return challenged(402, OUTCOME, None, purchase, seller);
+    };
+    if let Some((path, head, body)) = required.first.get()
+        && *path == purchase.path
+    {
+        return Ok(Answer {
+            head: head.clone(),
+            body: body.clone(),
+            outcome: OUTCOME,
+        });
+    }
+    let Some(challenge) = required.challenge.fill(&purchase.path) else {
+        return challenged(402, OUTCOME, None, purchase, seller);
+    };
+    let answer = offering(402, OUTCOME, challenge)?;
+    // Whoever was first: any path of the rule does.
+    let _ = required.first.set((
+        Arc::clone(&purchase.path),
+        answer.head.clone(),
+        answer.body.clone(),
+    ));
+    Ok(answer)
+}
+
 /// 402 (or 412) with a fresh challenge; version 1 clients find theirs in the body.
 fn challenged(
     status: u16,
@@ -179,7 +226,12 @@ fn challenged(
     purchase: &Purchase,
     seller: &Seller,
 ) -> Result<Answer> {
-    let challenge = challenge::render(&purchase.quote.offers, &resource(purchase, seller), error);
+    let resource = resource(purchase, seller, &purchase.path);
+    let challenge = challenge::render(&purchase.quote.offers, &resource, error);
+    offering(status, outcome, challenge)
+}
+
+fn offering(status: u16, outcome: &'static str, challenge: challenge::Challenge) -> Result<Answer> {
     let mut head = json_head(status, challenge.body.len(), 6)?;
     head.insert_header(header::PAYMENT_REQUIRED, challenge.header)?;
     Ok(Answer {
@@ -196,9 +248,13 @@ fn refused(receipt: &SettlementResponse, purchase: &Purchase, seller: &Seller) -
         Version::V1 => {
             let reason = receipt.error_reason.as_deref().map(ReasonCode::foreign);
             let error = reason.as_ref().map(ReasonCode::as_str);
-            challenge::render(&purchase.quote.offers, &resource(purchase, seller), error)
-                .body
-                .into()
+            challenge::render(
+                &purchase.quote.offers,
+                &resource(purchase, seller, &purchase.path),
+                error,
+            )
+            .body
+            .into()
         }
     };
     let mut head = json_head(402, body.len(), 6)?;
@@ -212,9 +268,9 @@ fn refused(receipt: &SettlementResponse, purchase: &Purchase, seller: &Seller) -
 
 /// What is sold: the public origin and the canonical path, never what a client claims. The query
 /// stays out: it may hold secrets, and the challenge travels to facilitators.
-fn resource(purchase: &Purchase, seller: &Seller) -> ResourceInfo {
+fn resource(purchase: &Purchase, seller: &Seller, path: &str) -> ResourceInfo {
     ResourceInfo {
-        url: format!("{}{}", seller.public_origin, purchase.path),
+        url: format!("{}{path}", seller.public_origin),
         description: purchase.route.description.to_string(),
         mime_type: purchase.route.mime_type.to_string(),
         service_name: seller.service_name.as_deref().map(str::to_owned),
@@ -269,9 +325,12 @@ fn later(status: u16, code: &'static str, message: &str, seconds: u64) -> Result
 }
 
 fn json_head(status: u16, length: usize, headers: usize) -> Result<ResponseHeader> {
-    let mut head = ResponseHeader::build(status, Some(headers))?;
-    head.insert_header("Content-Type", "application/json")?;
-    head.insert_header("Content-Length", length.to_string())?;
-    head.insert_header("Cache-Control", "no-store")?;
+    // Names go out in lower case, which costs less than to remember another; HTTP takes any.
+    let mut head = ResponseHeader::build_no_case(status, Some(headers))?;
+    head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    head.insert_header(CONTENT_LENGTH, length)?;
+    head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    // Every answer gets one, and what is there already need not be made room for.
+    head.insert_header("X-Request-Id", HeaderValue::from_static(""))?;
     Ok(head)
 }

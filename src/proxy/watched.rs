@@ -5,6 +5,7 @@
 //! bytes keep a core busy. It reads through this instead, which hands a head out when it is whole.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -218,9 +219,31 @@ impl Watched {
         }
     }
 
+    /// Reads a head that comes in one piece where the reader wants it; whether it did. Anything else
+    /// is held, and left to [`Self::poll_head`].
+    fn poll_whole_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if !read.starts_with(b"\r")
+            && !read.starts_with(b"\n")
+            && end_of_lines(read, 0).is_some_and(|end| end <= self.limits.bytes_max)
+        {
+            self.stage = Stage::Whole;
+            return Poll::Ready(Ok(true));
+        }
+        self.held.extend_from_slice(read);
+        buf.set_filled(before);
+        Poll::Ready(Ok(false))
+    }
+
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut bytes = [0; READ_BYTES];
-        let mut read = ReadBuf::new(&mut bytes);
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut bytes);
         ready!(Pin::new(&mut self.inner).poll_read(cx, &mut read))?;
         self.held.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
@@ -293,8 +316,13 @@ fn end_of_head(head: &mut BytesMut, searched: &mut usize) -> Option<usize> {
         head.advance(blank);
     }
     let from = searched.saturating_sub(2);
-    let tail = head.get(from..)?;
     *searched = head.len();
+    end_of_lines(head, from)
+}
+
+/// Where the first empty line ends, looking from there on.
+fn end_of_lines(head: &[u8], from: usize) -> Option<usize> {
+    let tail = head.get(from..)?;
     let lines = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     for (at, _) in lines {
         let after = tail.get(at.saturating_add(1)..).unwrap_or_default();
@@ -325,6 +353,14 @@ impl AsyncRead for Watched {
                     this.set_timer(this.limits.idle_timeout);
                 }
                 this.head = head;
+            }
+            if this.stage == Stage::Waiting
+                && this.held.is_empty()
+                && buf.remaining() > 0
+                && let Poll::Ready(whole) = this.poll_whole_head(cx, buf)
+                && whole?
+            {
+                return Poll::Ready(Ok(()));
             }
             if this.stage != Stage::Whole {
                 ready!(this.poll_head(cx))?;

@@ -15,7 +15,8 @@ use crate::route::pattern::{
 };
 use crate::route::price::{Offer, PriceRule};
 use crate::route::{
-    Access, Ambiguity, FreeRoute, PricedRoute, RequestLine, RouteError, RouteFault, UNMATCHED,
+    Access, Ambiguity, FreeRoute, Prepared, PricedRoute, RequestLine, RouteError, RouteFault,
+    UNMATCHED,
 };
 
 /// Which rule governs a request.
@@ -318,6 +319,7 @@ fn priced_route(
         kept_response_bytes_max: priced.kept_response_bytes_max,
         forward_conditional: priced.forward_conditional,
         rate_limit: rule.rate_limit,
+        prepared: Prepared::default(),
     })
 }
 

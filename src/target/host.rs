@@ -103,7 +103,10 @@ impl CanonicalHost {
     /// Name, and `:port` when it is not the default: what is forwarded and fingerprinted.
     #[must_use]
     pub fn authority(&self) -> String {
-        self.to_string()
+        match self.port {
+            None => self.host.clone(),
+            Some(_) => self.to_string(),
+        }
     }
 }
 

@@ -32,7 +32,15 @@ const HOMES: &[(&str, &[&str])] = &[
         &["ledger", "facilitator", "proxy", "chain_rpc"],
     ),
     ("axum", &["admin", "sandbox", "demo"]),
-    ("base64", &["x402::header", "facilitator::http", "kept"]),
+    (
+        "base64",
+        &[
+            "x402::header",
+            "x402::template",
+            "facilitator::http",
+            "kept",
+        ],
+    ),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
     ("fail", &["failpoint"]),
