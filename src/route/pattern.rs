@@ -368,6 +368,7 @@ fn form(segments: &[Segment], trailing_slash: bool, standing: Standing) -> Form 
     for segment in segments {
         shape.push('/');
         match segment {
+            Segment::Literal(text) if !text.contains(['{', '}']) => shape.push_str(text),
             // Braces are the router's own; loose literals may have them.
             Segment::Literal(text) => shape.push_str(&text.replace('{', "{{").replace('}', "}}")),
             Segment::Parameter(_) => shape.push_str("{p}"),
