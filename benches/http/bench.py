@@ -128,13 +128,21 @@ def build():
     profile = servers.Built.profile
     say(f"building the wall (profile {profile}), bare pingora and the load driver")
     argv = ["cargo", "build", "--locked", "--profile", profile, "--bin", "farewall"]
+    now = commit()
     subprocess.run(argv + ["--example", "bare_proxy", "--example", "load"], cwd=ROOT, check=True)
+    built_from().write_text(now)
+
+
+def built_from():
+    """The file that remembers what was built: sources may change before they are measured."""
+    return servers.Built.file("farewall-built-from")
 
 
 def commit():
     ask = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    changed = ask("status", "--porcelain", "--", "src", "Cargo.lock", "Cargo.toml", "examples")
-    return ask("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    measured = ["--", "src", "Cargo.lock", "Cargo.toml", "examples"]
+    changed = ask("status", "--porcelain", *measured)
+    return ask("log", "-1", "--format=%h", *measured) + (" with changes" if changed else "")
 
 
 def arguments():
@@ -187,7 +195,7 @@ def main():
     if not args.quick:
         growth.plots()
     how = f"Medians of {args.rounds} alternated rounds of {args.seconds} s, lowest and highest in brackets."
-    results = {"machine": machine.describe(), "commit": commit(), "date": datetime.date.today().isoformat(),
+    results = {"machine": machine.describe(), "commit": built_from().read_text(), "date": datetime.date.today().isoformat(),
                "how": how, "order": ORDER, "rows": measured}
     if measured:
         results = report.save(args.out / ("quick.json" if args.quick else "results.json"), results)

@@ -33,7 +33,7 @@ def number(value):
 
 def bars(file, title, subtitle, panels):
     """Panels of (heading, [(label, median, lowest, highest, remark)]); the longest bar fills the width."""
-    width, left, right, row = 900, 190, 215, 26
+    width, left, right, row = 900, 180, 260, 26
     parts, y = [_text(24, 32, title, "title"), _text(24, 52, subtitle, "small")], 84
     for heading, rows in panels:
         parts.append(_text(24, y, heading, "head"))
