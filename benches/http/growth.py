@@ -38,7 +38,8 @@ def rules(bench):
 
 
 def connections(bench):
-    """So many open connections, of which 32 are busy; then so many that are all busy."""
+    """So many open connections, of which 32 ask for a free answer; then so many that all ask, and get a 402,
+    because free answers would need as many connections to the origin, and one process has 20,000 files."""
     rows = []
     for count in CONNECTIONS:
         wall = bench.wall_alone()
@@ -47,8 +48,9 @@ def connections(bench):
             among = measured(wall, lambda: wrk(wall.port, "/tiny", bench.seconds, bench.load_core, connections=busy))
         wall.stop()
         wall = bench.wall_alone()
-        wrk(wall.port, "/tiny", 1, bench.load_core, connections=count)
-        all_busy = measured(wall, lambda: wrk(wall.port, "/tiny", bench.seconds, bench.load_core, connections=count))
+        ask = lambda seconds: wrk(wall.port, "/paid", seconds, bench.load_core, connections=count, status=402)
+        ask(1)
+        all_busy = measured(wall, lambda: ask(bench.seconds))
         wall.stop()
         rows.append({
             "connections": count,
@@ -80,8 +82,37 @@ def read(name):
     return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {})}
 
 
+def ledger_plot():
+    """Draws what `cargo bench --bench ledger_growth` wrote, for the file and one or 64 buyers at once."""
+    file = FOLDER / "ledger-growth.csv"
+    if not file.exists():
+        return
+    rows = list(csv.DictReader(line for line in file.open(newline="") if not line.startswith("#")))
+    rows = [row for row in rows if row["store"] == "sqlite" and int(row["rows"]) > 0]
+    xs = sorted({int(row["rows"]) for row in rows})
+
+    def ys(column, clients, pruning="0"):
+        found = {int(row["rows"]): float(row[column]) for row in rows
+                 if (row["clients"], row["pruning"]) == (str(clients), pruning)}
+        return [found[x] for x in xs] if set(found) == set(xs) else None
+
+    def panel(heading, *series):
+        there = [(label, values) for label, values in series if values]
+        return [(heading, "payments in the ledger", xs, there)] if there else []
+
+    svg.lines(FOLDER / "ledger-growth.svg", "A larger ledger (SQLite)", [
+        *panel("claim, one buyer at a time, us", ("p50", ys("p50_us", 1)), ("p99", ys("p99_us", 1))),
+        *panel("claim, 64 at once, us", ("p50", ys("p50_us", 64)), ("p99", ys("p99_us", 64))),
+        *panel("claim, 64 at once, tidying up as well, us",
+               ("p50", ys("p50_us", 64, "1")), ("p99", ys("p99_us", 64, "1"))),
+        *panel("payments per second, 64 at once",
+               ("as it is", ys("payments_per_s", 64)), ("tidying up as well", ys("payments_per_s", 64, "1"))),
+    ])
+
+
 def plots():
     """Draws every CSV file that is there."""
+    ledger_plot()
     table = read("rules-growth.csv")
     if table:
         svg.lines(FOLDER / "rules-growth.svg", "More rules", [
@@ -95,11 +126,11 @@ def plots():
     if table:
         x = table["connections"]
         svg.lines(FOLDER / "connections-growth.svg", "More connections", [
-            ("free rule, req/s", "connections", x,
-             [("32 busy, the others idle", table["idle_req_s"]), ("all busy", table["busy_req_s"])]),
-            ("CPU us per request, all busy", "connections", x, [("wall", table["busy_cpu_us"])]),
+            ("requests per second", "connections", x,
+             [("32 busy, free answers", table["idle_req_s"]), ("all busy, 402", table["busy_req_s"])]),
+            ("CPU us per request, all busy, 402", "connections", x, [("wall", table["busy_cpu_us"])]),
             ("p99 latency, ms", "connections", x,
-             [("32 busy, the others idle", table["idle_p99_ms"]), ("all busy", table["busy_p99_ms"])]),
+             [("32 busy, free answers", table["idle_p99_ms"]), ("all busy, 402", table["busy_p99_ms"])]),
             ("resident memory, MiB", "connections", x,
-             [("32 busy, the others idle", table["idle_rss_mib"]), ("all busy", table["busy_rss_mib"])]),
+             [("32 busy, free answers", table["idle_rss_mib"]), ("all busy, 402", table["busy_rss_mib"])]),
         ])
