@@ -278,7 +278,7 @@ fn sqlite(runtime: &Runtime, options: &Options, dir: &Path) {
         let (counted, file) = (Arc::clone(&ledger), path.clone());
         let subject = Subject {
             ledger,
-            flushes: Box::new(move || counted.commits()),
+            flushes: Box::new(move || counted.commits().unwrap_or(0)),
             rows_now: Box::new(move || fill::sqlite_rows(&file)),
             mib: Box::new(move || std::fs::metadata(&path).unwrap().len() >> 20),
         };

@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each benchmark uses a part")]
 #![allow(unreachable_pub, reason = "one module of several programs")]
 
+pub mod gate;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ use farewall::challenge;
 use farewall::clock::UnixSeconds;
 use farewall::config;
 use farewall::facilitator::supported::SupportedBook;
-use farewall::money::PriceText;
+use farewall::money::{AtomicAmount, PriceText};
 use farewall::route::price::Quote;
 use farewall::route::{Access, RequestLine, RouteTable};
 use farewall::x402::message::ResourceInfo;
@@ -38,6 +40,10 @@ network = "base-sepolia"
 pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 [upstream.api]
 url = "http://127.0.0.1:9000"
+[[rule]]
+name = "free"
+path = "/free"
+free = true
 "#;
 
 /// A table of so many priced rules, like an API of that many resources.
@@ -79,13 +85,23 @@ pub fn resource() -> ResourceInfo {
 
 /// A good proof for the quote, as a buyer sends it.
 pub fn proof(quote: &Quote, nonce: u8) -> Proof {
+    signed(quote, nonce, 0)
+}
+
+/// A proof that pays one unit more than is asked, and is good otherwise.
+pub fn overpaid(quote: &Quote) -> Proof {
+    signed(quote, 1, 1)
+}
+
+fn signed(quote: &Quote, nonce: u8, too_much: u128) -> Proof {
     let rendered = challenge::render(&quote.offers, &resource(), None);
     let challenge = Challenge::from_header(rendered.header.as_bytes()).unwrap();
     let limit = SpendLimit {
         max_price: PriceText::parse("$0.10").unwrap(),
         network: None,
     };
-    let choice = challenge.choose(&limit).unwrap();
+    let mut choice = challenge.choose(&limit).unwrap();
+    choice.amount = AtomicAmount::new(choice.amount.units() + too_much);
     let buyer = Buyer::new(SecretKey::from_byte_array([7; 32]).unwrap());
     buyer.prove(&challenge, &choice, NOW, B256::repeat_byte(nonce))
 }

@@ -45,7 +45,10 @@ async fn ready(State(ledger): State<Arc<dyn Ledger>>) -> impl IntoResponse {
     }
 }
 
-async fn render() -> impl IntoResponse {
+async fn render(State(ledger): State<Arc<dyn Ledger>>) -> impl IntoResponse {
+    if let Some(commits) = ledger.commits() {
+        metrics::ledger_commits(commits);
+    }
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         metrics::render(),

@@ -439,6 +439,12 @@ pub trait Ledger: Send + Sync {
         false
     }
 
+    /// How many transactions were committed since it was opened, each with one wait for the disk; `None`
+    /// where that is another program's business. Under load far fewer than writes.
+    fn commits(&self) -> Option<u64> {
+        None
+    }
+
     /// For the end of the process, when nothing is under way: other walls need not wait for the lease.
     async fn leave(&self) {}
 }

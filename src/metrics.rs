@@ -73,6 +73,13 @@ static PRUNED: Lazy<IntCounter> = Lazy::new(|| {
     )))
 });
 
+static LEDGER_COMMITS: Lazy<IntGauge> = Lazy::new(|| {
+    registered(IntGauge::with_opts(opts!(
+        "farewall_ledger_commits",
+        "Transactions that the ledger file has committed since the start, one wait for the disk each."
+    )))
+});
+
 fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(IntCounterVec::new(opts!(name, help), labels))
 }
@@ -168,6 +175,11 @@ pub fn pruned(claims: u64) {
     PRUNED.inc_by(claims);
 }
 
+/// How many transactions the ledger has committed.
+pub fn ledger_commits(count: u64) {
+    LEDGER_COMMITS.set(i64::try_from(count).unwrap_or(i64::MAX));
+}
+
 /// All metrics in the Prometheus text format.
 #[must_use]
 pub fn render() -> String {
@@ -192,6 +204,7 @@ mod tests {
         settlement("local", "settled");
         unknown_settlements(2);
         pruned(3);
+        ledger_commits(7);
         settled("quote", "base-usdc", AtomicAmount::new(1000));
         let text = render();
         for name in [
@@ -201,6 +214,7 @@ mod tests {
             "farewall_settlements_total{facilitator=\"local\",outcome=\"settled\"} 1",
             "farewall_unknown_settlements 2",
             "farewall_ledger_pruned_total 3",
+            "farewall_ledger_commits 7",
             "farewall_revenue_atomic_total{accept=\"base-usdc\",rule=\"quote\"} 1000",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

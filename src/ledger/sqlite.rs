@@ -117,12 +117,6 @@ impl SqliteLedger {
         })
     }
 
-    /// How many transactions were committed since it was opened. Under load far fewer than writes.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
-
     /// How many claims [`Ledger::prune`] would delete in all. Blocks, and reads all of them.
     ///
     /// # Errors
@@ -342,6 +336,7 @@ impl Ledger for SqliteLedger {
         self.write(|to| Op::ReleaseAbandoned { now, to }).await
     }
 
+<<<<<<< HEAD
     async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError> {
         self.read(move |connection, place| rows::unsettled(connection, place, from, limit))
             .await
@@ -359,5 +354,9 @@ impl Ledger for SqliteLedger {
 
     async fn compact(&self) -> Result<Batch, LedgerError> {
         self.write(|to| Op::Compact { to }).await
+=======
+    fn commits(&self) -> Option<u64> {
+        Some(self.commits.load(Ordering::Relaxed))
+>>>>>>> cca2b38 (bench(http): the comparison of docs/performance.md in one command; how often the ledger commits is a metric)
     }
 }

@@ -1,0 +1,123 @@
+"""The rows of payments: what a proof costs, paid requests end to end, the first byte of a stream."""
+
+import json
+import subprocess
+
+import servers
+from load import driver, measured, middle, paid_run, plain_run
+from machine import pinned
+from rows import Row
+from servers import ROOT, TARGET, Built
+
+
+def first_proof(bench):
+    """A proof that pays a unit too much is refused after decoding, matching, digest and recovery, before
+    anybody is asked and without the ledger. What it costs more than a request without a proof is the check."""
+    row = Row("first-proof", "proof checked here for the first time")
+    wall = bench.wall()
+    proofs = bench.wallet.sign(wall.port, "/paid", 20000, overpay=True)
+    more = []
+    for _ in range(bench.rounds):
+        plain = measured(wall, lambda: plain_run(wall.port, "/paid", bench.seconds, bench.load_core, expected="402"))
+        paid = measured(wall, lambda: paid_run(wall.port, "/paid", proofs, bench.seconds, bench.load_core,
+                                               expected="402", reuse=True))
+        free = measured(wall, lambda: plain_run(wall.port, "/tiny", bench.seconds, bench.load_core))
+        row.add("402, proof one unit off", paid)
+        row.add("402, no proof", plain)
+        row.add("free rule, 3 bytes", free)
+        more.append(paid["cpu_us"] - plain["cpu_us"])
+    row.target("CPU more than without a proof", more, 50, at_least=False, unit="us")
+    row.notes.append("the facilitator is another process and is not asked; a proof refused for its amount has "
+                     "passed every other check")
+    return row
+
+
+def criterion(bench, *names):
+    """Runs criterion benches on the measured core and returns {id: nanoseconds}."""
+    seconds = 0.5 if bench.quick else 2
+    argv = ["cargo", "bench", "--locked", "--profile", Built.profile]
+    for name in names:
+        argv += ["--bench", name]
+    argv += ["--", "--warm-up-time", "0.5", "--measurement-time", str(seconds)]
+    if bench.quick:
+        argv += ["--sample-size", "10"]
+    subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                   preexec_fn=pinned(bench.measured_core))
+    found = {}
+    for file in (TARGET / "criterion").glob("**/new/estimates.json"):
+        key = str(file.parent.parent.relative_to(TARGET / "criterion"))
+        found[key] = json.loads(file.read_text())["median"]["point_estimate"]
+    return found
+
+
+def known_verdict(bench):
+    """Without the ledger means: in this process's gate, with a ledger that costs nothing."""
+    row = Row("known-verdict", "proof whose verdict is known, without the ledger")
+    wall = bench.wall()
+    proofs = bench.wallet.sign(wall.port, "/paid", 2000)
+    more = []
+    for _ in range(bench.rounds):
+        plain = measured(wall, lambda: plain_run(wall.port, "/tiny", bench.seconds, bench.load_core))
+        carried = measured(wall, lambda: paid_run(wall.port, "/tiny", proofs, bench.seconds, bench.load_core,
+                                                  reuse=True))
+        row.add("free rule", plain)
+        row.add("free rule, with a payment header", carried)
+        more.append(carried["cpu_us"] - plain["cpu_us"])
+    inside = criterion(bench, "admit")
+    admit = (inside["admit/known_verdict"] - inside["admit/free"]) / 1000
+    row.target("CPU more than a free request", [value + admit for value in more], 6, at_least=False, unit="us")
+    row.notes.append(f"the header on the wire {middle(more):.1f} us (HTTP), the gate {admit:.1f} us (criterion, "
+                     f"admit/known_verdict less admit/free)")
+    return row
+
+
+def paid(bench):
+    row = Row("paid", "paid request end to end, 64 at once, durable ledger")
+    wall = bench.wall()
+    peers = [("wall", wall)]
+    if bench.has_express():
+        core, port = bench.measured_core, bench.origin.port
+        peers.append(("@x402/express", bench.start(servers.seller, core, bench.folder, port, bench.sandbox.port)))
+    flushed = []
+    for nth in range(bench.rounds + 1):
+        for name, server in peers:
+            count = int(bench.seconds * bench.payments_per_s) if name == "wall" else int(bench.seconds * 2000)
+            proofs = bench.wallet.sign(server.port, "/paid", count)
+            before = wall.metric("farewall_ledger_commits")
+            result = measured(server, lambda: paid_run(server.port, "/paid", proofs, bench.seconds, bench.load_core))
+            proofs.unlink()
+            if nth == 0:
+                continue
+            row.add(name, result)
+            if name == "wall":
+                flushes = wall.metric("farewall_ledger_commits") - before
+                flushed.append(result["requests"] / flushes)
+    if len(peers) > 1:
+        row.target("req/s of @x402/express", row.ratios("wall", "@x402/express"), 8)
+    row.target("payments per disk flush", flushed, 8)
+    return row
+
+
+def sse(bench):
+    """One buyer after the other: to the first byte of a paid stream, less the same stream without the
+    wall, less the settlement asked for directly."""
+    row = Row("sse", "first byte of a paid SSE stream")
+    wall = bench.wall()
+    added = []
+    count = 50 if bench.quick else 300
+    for _ in range(bench.rounds):
+        bought, settled = (bench.wallet.sign(wall.port, "/paid-events", count) for _ in range(2))
+        at = lambda port: ["first-byte", "--connect", f"127.0.0.1:{port}"]
+        direct = driver(*at(bench.events.port), "--path", "/events", "--count", count, core=bench.load_core)
+        free = driver(*at(wall.port), "--path", "/events", "--count", count, core=bench.load_core)
+        paid = driver(*at(wall.port), "--path", "/paid-events", "--proofs", bought, core=bench.load_core)
+        alone = driver(*at(bench.sandbox.port), "--path", "/settle", "--proofs", settled, "--settle",
+                       core=bench.load_core)
+        named = [("origin alone", direct), ("free through the wall", free), ("paid through the wall", paid),
+                 ("settlement alone", alone)]
+        for name, result in named:
+            row.add(name, result)
+        added.append((paid["p50_us"] - direct["p50_us"] - alone["p50_us"]) / 1000)
+    row.target("p50 more than origin and settlement", added, 1, at_least=False, unit="ms")
+    row.notes.append("this includes the facilitator's verification and the durable claim, which settling alone has not")
+    return row
