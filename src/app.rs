@@ -1,9 +1,11 @@
 //! Settings become a running wall: the only place that wires.
 
 mod files;
+mod listening;
+mod manager;
+mod sockets;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
 use pingora::services::listening::Service;
 use thiserror::Error;
-use tokio::net::TcpSocket;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
@@ -42,6 +44,10 @@ use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
 use crate::throttle::ThrottleLimits;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
+
+use listening::Listening;
+use sockets::Sockets;
+pub use sockets::{Inherited, SocketError};
 
 /// How long, after the last request, settlements in flight may take before the process ends.
 const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
@@ -71,6 +77,9 @@ pub enum StartError {
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// No socket to listen on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// A socket, file or thread.
     #[error("{what}: {cause}")]
     Io {
@@ -120,15 +129,16 @@ pub struct App {
 }
 
 impl App {
-    /// Opens, connects and binds everything that the settings name.
+    /// Opens, connects and binds everything that the settings name, but for the sockets that
+    /// were handed over.
     ///
     /// # Errors
     ///
     /// [`StartError`]: nothing is half started.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(settings: Settings, inherited: Inherited) -> Result<Self, StartError> {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
-        require_free_addresses(&settings)?;
+        let sockets = Sockets::open(settings.listeners.iter().map(|l| l.address), inherited)?;
         files::provide(settings.limits.connections_max);
         let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -178,7 +188,7 @@ impl App {
             body_timeout: settings.limits.body_timeout,
             under_way: Arc::clone(&under_way),
         };
-        let server = server(&settings, wall, health)?;
+        let server = server(&settings, wall, health, sockets, payments.handle())?;
         Ok(Self {
             server,
             payments,
@@ -205,6 +215,9 @@ impl App {
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
+                if matches!(now, ExecutionPhase::ShutdownStarted) {
+                    manager::stopping();
+                }
                 if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
                     while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
                         std::thread::sleep(Duration::from_millis(20));
@@ -454,6 +467,8 @@ fn server(
     settings: &Settings,
     wall: Wall,
     health: Vec<HealthService>,
+    mut sockets: Sockets,
+    payments: &Handle,
 ) -> Result<Server, StartError> {
     let grace = settings.server.shutdown_grace.as_secs();
     let conf = ServerConf {
@@ -477,6 +492,8 @@ fn server(
         settings.limits.connections_per_client_max,
         settings.server.trusted_proxies.clone(),
     ));
+    let (accepting, accepts) = unbounded_channel();
+    let mut services = 0;
     // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
     // more: only the listeners that ask for it pay for that, in a service of their own.
     for h2c in [false, true] {
@@ -492,12 +509,22 @@ fn server(
             h2c,
         };
         let door = Door::new(proxy, limits, Arc::clone(&connections));
-        let mut service = Service::new("farewall".to_owned(), door);
+        let mut service = Listening {
+            service: Service::new("farewall".to_owned(), door),
+            sockets: Vec::new(),
+            accepting: accepting.clone(),
+        };
         for listener in listeners {
-            listen(&mut service, listener)?;
+            listen(&mut service.service, listener)?;
+            let socket = sockets.take(listener.address);
+            service
+                .sockets
+                .extend(socket.map(|socket| (listener.address.to_string(), socket)));
         }
         server.add_service(service);
+        services = usize::saturating_add(services, 1);
     }
+    payments.spawn(manager::report(accepts, services));
     for service in health {
         server.add_service(service);
     }
@@ -544,30 +571,6 @@ fn listen(
     // About one TLS record.
     let buffers = L4BufferSettings::default().read(16 << 10);
     service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
-    Ok(())
-}
-
-/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
-/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
-///
-/// The address is bound, but not listened on: a client that came just then would be reset.
-fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
-    for listener in &settings.listeners {
-        let address = listener.address;
-        let bind = || {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            // As the listener itself does it: what is left of earlier connections is no obstacle.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)
-        };
-        bind().map_err(|cause| StartError::Io {
-            what: format!("cannot listen on {address}"),
-            cause,
-        })?;
-    }
     Ok(())
 }
 

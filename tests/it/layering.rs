@@ -29,7 +29,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("arc-swap", &["gate"]),
     (
         "async-trait",
-        &["ledger", "facilitator", "proxy", "chain_rpc"],
+        &[
+            "ledger",
+            "facilitator",
+            "proxy",
+            "chain_rpc",
+            "app::listening",
+        ],
     ),
     ("axum", &["admin", "sandbox", "demo"]),
     (
@@ -43,6 +49,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("bytes", &["kept", "proxy", "buyer"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli::completions"]),
+    ("clap_mangen", &["cli::man"]),
     ("fail", &["failpoint"]),
     (
         "futures-util",
@@ -57,6 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("deadpool-postgres", &["ledger::postgres"]),
     ("governor", &["throttle::meters"]),
     ("http", &["config", "proxy"]),
+    ("listenfd", &["app::sockets"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
     ("icu_normalizer", &["target::fold"]),
@@ -102,9 +111,13 @@ const HOMES: &[(&str, &[&str])] = &[
         "secp256k1",
         &["x402::eip712", "buyer", "cli::pay", "cli::demo"],
     ),
+    ("sd-notify", &["app::manager"]),
     ("serde", &["*"]),
     ("serde_json", &["*"]),
-    ("sha2", &["chain", "proof", "gate::fingerprint", "proxy"]),
+    (
+        "sha2",
+        &["chain", "proof", "gate::fingerprint", "proxy", "tls"],
+    ),
     ("strsim", &["config::reader"]),
     ("thiserror", &["*"]),
     ("time", &["facilitator::http", "cli::ledger"]),

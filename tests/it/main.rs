@@ -32,6 +32,7 @@ mod replay;
 mod retention;
 mod secrets;
 mod security_doc;
+mod service_manager;
 mod settlement;
 mod streaming;
 mod upstreams;
