@@ -43,6 +43,7 @@ use crate::reconcile::{Preferences, Reconciler};
 use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
 use crate::throttle::ThrottleLimits;
+use crate::tls::Certificates;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
 
 use listening::Listening;
@@ -515,7 +516,7 @@ fn server(
             accepting: accepting.clone(),
         };
         for listener in listeners {
-            listen(&mut service.service, listener)?;
+            listen(&mut service.service, listener, payments)?;
             let socket = sockets.take(listener.address);
             service
                 .sockets
@@ -547,26 +548,25 @@ fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> Http
 fn listen(
     service: &mut Service<Door<HttpProxy<Wall>>>,
     listener: &ListenSettings,
+    payments: &Handle,
 ) -> Result<(), StartError> {
     let address = listener.address.to_string();
-    let Some(files) = &listener.tls else {
+    if listener.tls.is_empty() {
         // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
         let buffers = L4BufferSettings::default().read(0);
         service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
         return Ok(());
-    };
+    }
     let failed = |cause: String| StartError::Tls {
         address: address.clone(),
         cause,
     };
-    for file in [&files.cert, &files.key] {
-        std::fs::read(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-    }
-    let (cert, key) = (
-        files.cert.display().to_string(),
-        files.key.display().to_string(),
-    );
-    let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
+    let (certificates, watcher) =
+        Certificates::load(&listener.tls).map_err(|e| failed(e.to_string()))?;
+    payments.spawn(watcher.watch());
+    // No files: the resolver has read them.
+    let mut tls = TlsSettings::intermediate("", "").map_err(|e| failed(e.to_string()))?;
+    tls.set_cert_resolver(certificates);
     tls.enable_h2();
     // About one TLS record.
     let buffers = L4BufferSettings::default().read(16 << 10);

@@ -26,7 +26,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "reconcile",
         ],
     ),
-    ("arc-swap", &["gate"]),
+    ("arc-swap", &["gate", "tls"]),
     (
         "async-trait",
         &[
@@ -134,6 +134,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "admin",
             "reconcile",
             "retention",
+            "tls",
             "app",
             "buyer",
             "sandbox",
@@ -143,7 +144,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio-postgres", &["config", "ledger::postgres"]),
-    ("tokio-rustls", &["ledger::postgres"]),
+    ("tokio-rustls", &["ledger::postgres", "tls"]),
     ("toml", &["config::document", "cli::init"]),
     (
         "tracing",
@@ -151,6 +152,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "ledger",
             "facilitator",
             "metrics",
+            "tls",
             "gate",
             "upstream",
             "proxy",

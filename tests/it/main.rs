@@ -11,6 +11,7 @@
 
 mod support;
 
+mod certificates;
 mod challenge;
 mod commands;
 mod config_examples;
