@@ -25,6 +25,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod opaque;
+mod packaging;
 mod paid_request;
 mod postgres;
 mod protocols;
