@@ -53,6 +53,10 @@ pub use sockets::{Inherited, SocketError};
 /// How long, after the last request, settlements in flight may take before the process ends.
 const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
 
+/// How long a wall that ends serves who has connected already, but said nothing yet: hanging up on them
+/// would cost them a request.
+const LINGER: Duration = Duration::from_millis(300);
+
 /// How long the start waits for facilitators to say what they handle.
 const SUPPORTED_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -220,9 +224,7 @@ impl App {
                     manager::stopping();
                 }
                 if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
-                    while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
+                    wait_for_quiet(|| idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0);
                     runtime.block_on(leaving.leave());
                     tracing::info!("nothing is under way any more; ending");
                     std::process::exit(0);
@@ -236,6 +238,17 @@ impl App {
         }
         payments.block_on(ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Waits until nothing was under way for as long as [`LINGER`].
+fn wait_for_quiet(is_busy: impl Fn() -> bool) {
+    let mut busy = Instant::now();
+    while busy.elapsed() < LINGER {
+        if is_busy() {
+            busy = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

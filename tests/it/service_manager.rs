@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
@@ -116,6 +118,61 @@ async fn a_restart_behind_a_socket_that_the_manager_keeps_refuses_nobody() {
     );
     second.terminate();
     assert_eq!(wall.states(), ["delivered"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_go_on_while_walls_replace_one_another() {
+    let wall = ended(Setup::default()).await;
+    let kept = TcpListener::bind(wall.address).unwrap();
+    let mut managed = Managed::start(&wall.config, &[&kept], &[]);
+    let (stop, bought) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let mut buyers = Vec::new();
+    for _ in 0..6 {
+        let (stop, bought) = (Arc::clone(&stop), Arc::clone(&bought));
+        let url = wall.url("/v1/quote");
+        // A connection for each request: one that is kept open may be closed by either side.
+        let client = reqwest::Client::builder().pool_max_idle_per_host(0);
+        let client = client.build().unwrap();
+        buyers.push(tokio::spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let proof = Signer::new().proof(&offer(1000));
+                let request = client.get(&url).header("PAYMENT-SIGNATURE", proof);
+                let answer = request
+                    .send()
+                    .await
+                    .expect("nobody is refused or hung up on");
+                assert_eq!(answer.status(), 200);
+                assert!(answer.headers().contains_key("payment-response"));
+                answer.bytes().await.expect("the whole answer");
+                bought.fetch_add(1, Ordering::SeqCst);
+            }
+        }));
+    }
+    for _ in 0..4 {
+        let before = bought.load(Ordering::SeqCst);
+        eventually("it sells", || bought.load(Ordering::SeqCst) > before + 20);
+        managed.terminate();
+        managed = Managed::start(&wall.config, &[&kept], &[]);
+    }
+    let before = bought.load(Ordering::SeqCst);
+    eventually("the last one sells", || {
+        bought.load(Ordering::SeqCst) > before + 20
+    });
+    stop.store(true, Ordering::SeqCst);
+    for buyer in buyers {
+        buyer.await.unwrap();
+    }
+    managed.terminate();
+    let (bought, states) = (bought.load(Ordering::SeqCst), wall.states());
+    assert!(
+        states.iter().all(|state| state == "delivered"),
+        "{states:?}"
+    );
+    assert_eq!(states.len(), bought, "each payment once");
+    assert_eq!(wall.sandbox.stats().settled, u64::try_from(bought).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
