@@ -1,9 +1,11 @@
 //! Settings become a running wall: the only place that wires.
 
 mod files;
+mod listening;
+mod manager;
+mod sockets;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server};
 use pingora::services::listening::Service;
 use thiserror::Error;
-use tokio::net::TcpSocket;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::chain_rpc::{self, Chains, EvmChain};
 use crate::clock::{Clock, SystemClock};
@@ -41,10 +43,19 @@ use crate::reconcile::{Preferences, Reconciler};
 use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
 use crate::throttle::ThrottleLimits;
+use crate::tls::Certificates;
 use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
+
+use listening::Listening;
+use sockets::Sockets;
+pub use sockets::{Inherited, SocketError};
 
 /// How long, after the last request, settlements in flight may take before the process ends.
 const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
+
+/// How long a wall that ends serves who has connected already, but said nothing yet: hanging up on them
+/// would cost them a request.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// How long the start waits for facilitators to say what they handle.
 const SUPPORTED_DEADLINE: Duration = Duration::from_secs(3);
@@ -71,6 +82,9 @@ pub enum StartError {
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// No socket to listen on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// A socket, file or thread.
     #[error("{what}: {cause}")]
     Io {
@@ -120,15 +134,16 @@ pub struct App {
 }
 
 impl App {
-    /// Opens, connects and binds everything that the settings name.
+    /// Opens, connects and binds everything that the settings name, but for the sockets that
+    /// were handed over.
     ///
     /// # Errors
     ///
     /// [`StartError`]: nothing is half started.
-    pub fn start(settings: Settings) -> Result<Self, StartError> {
+    pub fn start(settings: Settings, inherited: Inherited) -> Result<Self, StartError> {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
-        require_free_addresses(&settings)?;
+        let sockets = Sockets::open(settings.listeners.iter().map(|l| l.address), inherited)?;
         files::provide(settings.limits.connections_max);
         let payments = payments_runtime()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -178,7 +193,7 @@ impl App {
             body_timeout: settings.limits.body_timeout,
             under_way: Arc::clone(&under_way),
         };
-        let server = server(&settings, wall, health)?;
+        let server = server(&settings, wall, health, sockets, payments.handle())?;
         Ok(Self {
             server,
             payments,
@@ -205,10 +220,11 @@ impl App {
         // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
+                if matches!(now, ExecutionPhase::ShutdownStarted) {
+                    manager::stopping();
+                }
                 if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
-                    while idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0 {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
+                    wait_for_quiet(|| idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0);
                     runtime.block_on(leaving.leave());
                     tracing::info!("nothing is under way any more; ending");
                     std::process::exit(0);
@@ -222,6 +238,17 @@ impl App {
         }
         payments.block_on(ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// Waits until nothing was under way for as long as [`LINGER`].
+fn wait_for_quiet(is_busy: impl Fn() -> bool) {
+    let mut busy = Instant::now();
+    while busy.elapsed() < LINGER {
+        if is_busy() {
+            busy = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -454,6 +481,8 @@ fn server(
     settings: &Settings,
     wall: Wall,
     health: Vec<HealthService>,
+    mut sockets: Sockets,
+    payments: &Handle,
 ) -> Result<Server, StartError> {
     let grace = settings.server.shutdown_grace.as_secs();
     let conf = ServerConf {
@@ -477,6 +506,8 @@ fn server(
         settings.limits.connections_per_client_max,
         settings.server.trusted_proxies.clone(),
     ));
+    let (accepting, accepts) = unbounded_channel();
+    let mut services = 0;
     // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
     // more: only the listeners that ask for it pay for that, in a service of their own.
     for h2c in [false, true] {
@@ -492,12 +523,22 @@ fn server(
             h2c,
         };
         let door = Door::new(proxy, limits, Arc::clone(&connections));
-        let mut service = Service::new("farewall".to_owned(), door);
+        let mut service = Listening {
+            service: Service::new("farewall".to_owned(), door),
+            sockets: Vec::new(),
+            accepting: accepting.clone(),
+        };
         for listener in listeners {
-            listen(&mut service, listener)?;
+            listen(&mut service.service, listener, payments)?;
+            let socket = sockets.take(listener.address);
+            service
+                .sockets
+                .extend(socket.map(|socket| (listener.address.to_string(), socket)));
         }
         server.add_service(service);
+        services = usize::saturating_add(services, 1);
     }
+    payments.spawn(manager::report(accepts, services));
     for service in health {
         server.add_service(service);
     }
@@ -520,54 +561,29 @@ fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> Http
 fn listen(
     service: &mut Service<Door<HttpProxy<Wall>>>,
     listener: &ListenSettings,
+    payments: &Handle,
 ) -> Result<(), StartError> {
     let address = listener.address.to_string();
-    let Some(files) = &listener.tls else {
+    if listener.tls.is_empty() {
         // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
         let buffers = L4BufferSettings::default().read(0);
         service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
         return Ok(());
-    };
+    }
     let failed = |cause: String| StartError::Tls {
         address: address.clone(),
         cause,
     };
-    for file in [&files.cert, &files.key] {
-        std::fs::read(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-    }
-    let (cert, key) = (
-        files.cert.display().to_string(),
-        files.key.display().to_string(),
-    );
-    let mut tls = TlsSettings::intermediate(&cert, &key).map_err(|e| failed(e.to_string()))?;
+    let (certificates, watcher) =
+        Certificates::load(&listener.tls).map_err(|e| failed(e.to_string()))?;
+    payments.spawn(watcher.watch());
+    // No files: the resolver has read them.
+    let mut tls = TlsSettings::intermediate("", "").map_err(|e| failed(e.to_string()))?;
+    tls.set_cert_resolver(certificates);
     tls.enable_h2();
     // About one TLS record.
     let buffers = L4BufferSettings::default().read(16 << 10);
     service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
-    Ok(())
-}
-
-/// pingora tries an occupied address for half a minute and then panics: say it at once, and before
-/// the ledger is touched. Whoever takes the address in the moment between gets the panic.
-///
-/// The address is bound, but not listened on: a client that came just then would be reset.
-fn require_free_addresses(settings: &Settings) -> Result<(), StartError> {
-    for listener in &settings.listeners {
-        let address = listener.address;
-        let bind = || {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            // As the listener itself does it: what is left of earlier connections is no obstacle.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)
-        };
-        bind().map_err(|cause| StartError::Io {
-            what: format!("cannot listen on {address}"),
-            cause,
-        })?;
-    }
     Ok(())
 }
 

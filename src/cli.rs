@@ -1,10 +1,12 @@
 //! The command line: one module a command. Each has its `Args` and a `run` that returns an exit code.
 
 pub mod check;
+pub mod completions;
 pub mod diff;
 pub mod explain;
 pub mod init;
 pub mod ledger;
+pub mod man;
 pub mod pay;
 pub mod run;
 pub mod sandbox;
@@ -12,7 +14,7 @@ pub mod demo;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// A payment wall in front of the API you already have.
 #[derive(Debug, Parser)]
@@ -56,6 +58,10 @@ enum Command {
     Ledger(ledger::Args),
     /// Write a commented starter configuration
     Init(init::Args),
+    /// Write what a shell needs to complete command lines
+    Completions(completions::Args),
+    /// Write the manual pages
+    Man(man::Args),
 }
 
 /// It ran, and the answer is no.
@@ -78,5 +84,7 @@ pub fn main() -> ExitCode {
         Command::Sandbox(args) => sandbox::run(args),
         Command::Ledger(args) => ledger::run(args),
         Command::Init(args) => init::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }

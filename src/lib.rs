@@ -20,6 +20,7 @@ pub mod proof;
 pub mod kept;
 pub mod throttle;
 pub mod metrics;
+pub mod tls;
 pub mod gate;
 pub mod upstream;
 pub mod proxy;

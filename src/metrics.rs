@@ -59,6 +59,14 @@ static CONNECTIONS_REFUSED: Lazy<IntCounterVec> = Lazy::new(|| {
     )
 });
 
+static CERTIFICATES: Lazy<IntCounterVec> = Lazy::new(|| {
+    counter(
+        "farewall_tls_certificates_total",
+        "Certificate files that changed while the wall ran, by what became of them.",
+        &["outcome"],
+    )
+});
+
 static UNKNOWN: Lazy<IntGauge> = Lazy::new(|| {
     registered(IntGauge::with_opts(opts!(
         "farewall_unknown_settlements",
@@ -165,6 +173,11 @@ pub fn connection_refused(reason: &'static str) {
     CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
 }
 
+/// A certificate's files have changed: `taken`, or `refused` and the old one stays.
+pub fn certificate(outcome: &'static str) {
+    CERTIFICATES.with_label_values(&[outcome]).inc();
+}
+
 /// How many claims wait for a definite outcome.
 pub fn unknown_settlements(count: usize) {
     UNKNOWN.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -205,6 +218,7 @@ mod tests {
         unknown_settlements(2);
         pruned(3);
         ledger_commits(7);
+        certificate("taken");
         settled("quote", "base-usdc", AtomicAmount::new(1000));
         let text = render();
         for name in [
@@ -215,6 +229,7 @@ mod tests {
             "farewall_unknown_settlements 2",
             "farewall_ledger_pruned_total 3",
             "farewall_ledger_commits 7",
+            "farewall_tls_certificates_total{outcome=\"taken\"} 1",
             "farewall_revenue_atomic_total{accept=\"base-usdc\",rule=\"quote\"} 1000",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::app::App;
+use crate::app::{App, Inherited};
 use crate::cli::{EXIT_NO, EXIT_OUTSIDE};
 use crate::config;
 use crate::config::settings::{LedgerSettings, Settings};
@@ -82,7 +82,7 @@ impl Demo {
         let serving = sandbox.clone();
         runtime.spawn(async move { serving.serve(facilitator).await });
         runtime.spawn(demo::serve(origin));
-        let app = App::start(settings)?;
+        let app = App::start(settings, Inherited::default())?;
         let running = std::thread::spawn(move || app.run());
         wait_for(wall)?;
         Ok(Self {

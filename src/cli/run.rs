@@ -10,7 +10,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::app::{App, StartError};
+use crate::app::{App, Inherited, StartError};
 use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE, check};
 use crate::config;
 use crate::config::diagnostic::Diagnostic;
@@ -50,7 +50,10 @@ pub fn run(args: Args) -> ExitCode {
     if complaints.iter().any(Diagnostic::is_error) {
         return ExitCode::from(EXIT_CONFIG);
     }
-    match App::start(loaded.settings) {
+    let started = Inherited::from_environment()
+        .map_err(StartError::from)
+        .and_then(|inherited| App::start(loaded.settings, inherited));
+    match started {
         Ok(app) => {
             app.run();
             ExitCode::SUCCESS

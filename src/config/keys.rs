@@ -50,7 +50,12 @@ pub(super) const SERVER: Section = Section {
 
 pub(super) const LISTEN: Section = Section {
     header: "[[listen]]",
-    keys: &["address", "h2c", "tls_cert", "tls_key"],
+    keys: &["address", "h2c", "tls_cert", "tls_key", "tls"],
+};
+
+pub(super) const LISTEN_TLS: Section = Section {
+    header: "[[listen.tls]]",
+    keys: &["cert", "key"],
 };
 
 pub(super) const LIMITS: Section = Section {
@@ -200,10 +205,11 @@ pub(super) const NETWORK: Section = Section {
 };
 
 /// All sections, in the order of `conf/full.toml`.
-pub static SECTIONS: [Section; 12] = [
+pub static SECTIONS: [Section; 13] = [
     TOP,
     SERVER,
     LISTEN,
+    LISTEN_TLS,
     LIMITS,
     LEDGER,
     CORS,

@@ -100,7 +100,7 @@ pub(super) fn listeners(top: &Reader<'_>, around: &dyn Surroundings) -> Vec<List
     let usual = || ListenSettings {
         address: SocketAddr::from(([127, 0, 0, 1], 8402)),
         h2c: false,
-        tls: None,
+        tls: Vec::new(),
     };
     let Some(entry) = top.entry("listen") else {
         return vec![usual()];
@@ -142,22 +142,62 @@ fn listener(reader: &Reader<'_>, around: &dyn Surroundings) -> Option<ListenSett
     match (reader.has("tls_cert"), reader.has("tls_key")) {
         (true, false) => reader.missing("tls_key", "TLS needs the certificate's private key too"),
         (false, true) => reader.missing("tls_cert", "TLS needs the certificate too"),
-        (true, true) if h2c => {
-            let message = "h2c is HTTP/2 without TLS, and this listener has TLS";
-            reader.wrong(
-                "h2c",
-                "contradiction",
-                message,
-                "remove h2c: TLS offers HTTP/2 by itself",
-            );
-        }
         (true, true) | (false, false) => {}
+    }
+    let mut tls: Vec<_> = cert
+        .zip(key)
+        .map(|(cert, key)| TlsFiles { cert, key })
+        .into_iter()
+        .collect();
+    tls.extend(more_certificates(reader, around));
+    if h2c && (reader.has("tls_cert") && reader.has("tls_key") || reader.has("tls")) {
+        let message = "h2c is HTTP/2 without TLS, and this listener has TLS";
+        let help = "remove h2c: TLS offers HTTP/2 by itself";
+        reader.wrong("h2c", "contradiction", message, help);
     }
     Some(ListenSettings {
         address: bound?,
         h2c,
-        tls: cert.zip(key).map(|(cert, key)| TlsFiles { cert, key }),
+        tls,
     })
+}
+
+/// `[[listen.tls]]`: certificates for clients that ask for other names.
+fn more_certificates(reader: &Reader<'_>, around: &dyn Surroundings) -> Vec<TlsFiles> {
+    let help = "write [[listen.tls]] below its [[listen]], with cert and key";
+    let Some(entry) = reader.entry("tls") else {
+        return Vec::new();
+    };
+    let Value::List(nodes) = &entry.node.value else {
+        let message = "`tls` of [[listen]] must be a list of tables";
+        reader.wrong("tls", "wrong-type", message, help);
+        return Vec::new();
+    };
+    let mut certificates = Vec::new();
+    for node in nodes {
+        let Value::Table(table) = &node.value else {
+            let wrong = Diagnostic::error("wrong-type", "`tls` of [[listen]] holds tables only");
+            reader.files.complain(node.at, wrong.help(help));
+            continue;
+        };
+        let title = "[[listen.tls]]".to_owned();
+        let reader = Reader::new(reader.files, table, keys::LISTEN_TLS, title);
+        let file = |key, help| {
+            if !reader.has(key) {
+                reader.missing(key, help);
+            }
+            let path = reader.path(key);
+            warn_if_absent(&reader, key, path.as_deref(), around);
+            path
+        };
+        let cert = file(
+            "cert",
+            "name the PEM file of the certificate chain, leaf first",
+        );
+        let key = file("key", "name the PEM file of the certificate's private key");
+        certificates.extend(cert.zip(key).map(|(cert, key)| TlsFiles { cert, key }));
+    }
+    certificates
 }
 
 /// A file that is not there yet may come with the deployment, so this is no error.

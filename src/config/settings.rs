@@ -107,8 +107,9 @@ pub struct ListenSettings {
     pub address: SocketAddr,
     /// `h2c`: HTTP/2 without TLS by prior knowledge; default false.
     pub h2c: bool,
-    /// `tls_cert` and `tls_key`: PEM files; HTTP/2 is offered through ALPN.
-    pub tls: Option<TlsFiles>,
+    /// `tls_cert` and `tls_key`, then each `[[listen.tls]]`: the first is for clients that name no
+    /// other. Empty: no TLS. HTTP/2 is offered through ALPN.
+    pub tls: Vec<TlsFiles>,
 }
 
 /// Certificate chain and private key, both PEM.

@@ -102,7 +102,17 @@ fn contains(text: &str, parts: &[&str]) {
 #[test]
 fn every_command_has_examples_and_refuses_unknown_flags() {
     let commands = [
-        "run", "demo", "check", "explain", "diff", "pay", "sandbox", "ledger", "init",
+        "run",
+        "demo",
+        "check",
+        "explain",
+        "diff",
+        "pay",
+        "sandbox",
+        "ledger",
+        "init",
+        "completions",
+        "man",
     ];
     for command in commands {
         contains(&run(&[command, "--help"], 0), &["Example", "farewall "]);

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod certificates;
 mod challenge;
 mod commands;
 mod config_examples;
@@ -24,6 +25,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod opaque;
+mod packaging;
 mod paid_request;
 mod postgres;
 mod protocols;
@@ -32,6 +34,7 @@ mod replay;
 mod retention;
 mod secrets;
 mod security_doc;
+mod service_manager;
 mod settlement;
 mod streaming;
 mod upstreams;

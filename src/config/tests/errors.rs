@@ -136,6 +136,18 @@ fn listeners_do_not_contradict_themselves() {
         ("contradiction", 5, 7, "true"),
     );
     check_more(
+        &format!("{listen}[[listen.tls]]\ncert = \"c\"\n"),
+        ("missing-key", 3, 1, "[[listen.tls]]"),
+    );
+    check_more(
+        &format!("{listen}h2c = true\n[[listen.tls]]\ncert = \"c\"\nkey = \"k\"\n"),
+        ("contradiction", 3, 7, "true"),
+    );
+    check_more(
+        &format!("{listen}tls = \"c\"\n"),
+        ("wrong-type", 3, 7, "\"c\""),
+    );
+    check_more(
         &format!("{listen}{listen}"),
         ("duplicate-address", 3, 1, "[[listen]]"),
     );

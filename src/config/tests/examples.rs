@@ -98,6 +98,7 @@ fn the_full_example_mentions_every_key_in_its_section() {
                 [top, ..] if key.ends_with(".health") => {
                     seen.push((format!("[{top}.NAME]"), "health".to_owned()));
                 }
+                [top, "tls"] => seen.push((format!("[[{top}]]"), "tls".to_owned())),
                 [top, ..] => seen.push((String::new(), (*top).to_owned())),
                 [] => {}
             }

@@ -1,0 +1,189 @@
+//! Listening sockets: opened here, or handed to us by whoever started us.
+//!
+//! A service manager that keeps the sockets (systemd: `farewall.socket`) restarts the wall without
+//! refusing a connection: what arrives in between waits in the socket. It hands them over as
+//! `LISTEN_FDS` says, see sd_listen_fds(3).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{IntoRawFd, RawFd};
+
+use listenfd::ListenFd;
+use thiserror::Error;
+use tokio::net::TcpSocket;
+
+/// Why there is no socket to listen on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A descriptor that was handed over is something else.
+    #[error("descriptor {nth} that was handed over is no TCP socket: {cause}")]
+    NotTcp {
+        /// Counted from 1.
+        nth: usize,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Nobody would accept what arrives there.
+    #[error(
+        "a socket on {0} was handed over, but no [[listen]] has this address; \
+         in farewall.socket and in the configuration they must be the same"
+    )]
+    Unclaimed(SocketAddr),
+    /// One of the two would never be accepted from.
+    #[error("two sockets on {0} were handed over")]
+    Twice(SocketAddr),
+}
+
+/// Sockets that were handed over, by the address that they listen on.
+#[derive(Debug, Default)]
+pub struct Inherited(BTreeMap<SocketAddr, TcpListener>);
+
+impl Inherited {
+    /// What `LISTEN_FDS` hands over; nothing when it is not set.
+    ///
+    /// To be called once, before anything else is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`SocketError`], when one of them is no TCP socket.
+    pub fn from_environment() -> Result<Self, SocketError> {
+        let mut given = ListenFd::from_env();
+        let mut sockets = BTreeMap::new();
+        for index in 0..given.len() {
+            let nth = index.saturating_add(1);
+            let not_tcp = |cause| SocketError::NotTcp { nth, cause };
+            let Some(socket) = given.take_tcp_listener(index).map_err(not_tcp)? else {
+                continue;
+            };
+            let address = socket.local_addr().map_err(not_tcp)?;
+            // Accepting is left to a runtime.
+            socket.set_nonblocking(true).map_err(not_tcp)?;
+            if sockets.insert(address, socket).is_some() {
+                return Err(SocketError::Twice(address));
+            }
+        }
+        Ok(Self(sockets))
+    }
+}
+
+/// A socket that is ours, whether or not it listens already.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Bound(TcpSocket),
+    Inherited(TcpListener),
+}
+
+impl Socket {
+    /// Binds, but does not listen: a client that came before there is a wall would be left waiting.
+    fn bind(address: SocketAddr) -> Result<Self, SocketError> {
+        let bind = || {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            // What is left of earlier connections is no obstacle.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        bind()
+            .map(Self::Bound)
+            .map_err(|cause| SocketError::Bind { address, cause })
+    }
+
+    /// Gives it away: whoever gets the descriptor has to close it.
+    pub(super) fn into_raw_fd(self) -> RawFd {
+        match self {
+            Self::Bound(socket) => socket.into_raw_fd(),
+            Self::Inherited(socket) => socket.into_raw_fd(),
+        }
+    }
+}
+
+/// One socket for each address.
+#[derive(Debug)]
+pub(super) struct Sockets(BTreeMap<SocketAddr, Socket>);
+
+impl Sockets {
+    /// Takes what was handed over, and opens the rest.
+    ///
+    /// They are opened before the ledger is touched, so that an occupied address is said at once:
+    /// pingora would try it for half a minute, and then panic.
+    pub(super) fn open(
+        addresses: impl Iterator<Item = SocketAddr>,
+        inherited: Inherited,
+    ) -> Result<Self, SocketError> {
+        let Inherited(mut inherited) = inherited;
+        let mut sockets = BTreeMap::new();
+        for address in addresses {
+            let socket = match inherited.remove(&address) {
+                Some(socket) => Socket::Inherited(socket),
+                None => Socket::bind(address)?,
+            };
+            sockets.insert(address, socket);
+        }
+        match inherited.pop_first() {
+            Some((address, _)) => Err(SocketError::Unclaimed(address)),
+            None => Ok(Self(sockets)),
+        }
+    }
+
+    /// The socket of that address; once.
+    pub(super) fn take(&mut self, address: SocketAddr) -> Option<Socket> {
+        self.0.remove(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening() -> (SocketAddr, Inherited) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        (address, Inherited(BTreeMap::from([(address, socket)])))
+    }
+
+    #[test]
+    fn what_was_handed_over_is_used_and_the_rest_is_opened() {
+        let (address, inherited) = listening();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = other.local_addr().unwrap();
+        drop(other);
+        let mut sockets = Sockets::open([address, free].into_iter(), inherited).unwrap();
+        assert!(matches!(sockets.take(address), Some(Socket::Inherited(_))));
+        assert!(matches!(sockets.take(free), Some(Socket::Bound(_))));
+        assert!(sockets.take(free).is_none(), "once");
+    }
+
+    #[test]
+    fn a_socket_that_nobody_would_accept_from_is_refused() {
+        let (address, inherited) = listening();
+        let refused = Sockets::open(std::iter::empty(), inherited).unwrap_err();
+        assert!(matches!(refused, SocketError::Unclaimed(a) if a == address));
+    }
+
+    #[test]
+    fn an_occupied_address_is_refused_at_once() {
+        let (address, _inherited) = listening();
+        let refused = Sockets::open([address].into_iter(), Inherited::default()).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with(&format!("cannot listen on {address}: ")),
+            "{refused}"
+        );
+    }
+}
