@@ -49,7 +49,7 @@ class Bench:
         self.rounds_of_growth = 1 if args.quick else 3
         self.seconds = 1 if args.quick else args.seconds
         self.long_seconds = args.long_seconds
-        self.work_stealing = args.work_stealing
+        self._work_stealing = args.work_stealing
         self.payments_per_s = 12000
         self.measured_core, self.load_core = machine.cores()
         self.workers_max = len(os.sched_getaffinity(0))
@@ -74,6 +74,10 @@ class Bench:
         self.stack.callback(server.stop)
         return server
 
+    def work_stealing(self, workers):
+        """As the wall does it by itself, unless told otherwise."""
+        return workers > 1 if self._work_stealing is None else self._work_stealing
+
     def core(self, workers):
         return self.measured_core if workers == 1 else None
 
@@ -90,7 +94,7 @@ class Bench:
         """A wall of one's own."""
         facilitator = facilitator or self.sandbox.port
         return self.start(servers.Wall, self.core(workers), self.folder, self.origin.port, facilitator, workers,
-                          self.work_stealing, self.events.port, extra_rules)
+                          self.work_stealing(workers), self.events.port, extra_rules)
 
     def has(self, name):
         """Whether a peer is installed; says so loudly when it is not."""
@@ -155,8 +159,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of one run")
     parser.add_argument("--long-seconds", type=int, default=60, help="of a run at a constant rate")
-    parser.add_argument("--work-stealing", action=argparse.BooleanOptionalAction, default=True,
-                        help="[server] work_stealing of the wall and of bare pingora")
+    parser.add_argument("--work-stealing", action=argparse.BooleanOptionalAction,
+                        help="[server] work_stealing of the wall and of bare pingora; default: with several workers")
     parser.add_argument("--profile", default="dist", help="figures of any other than dist mean nothing")
     parser.add_argument("--no-build", action="store_true", help="what is built is new enough")
     parser.add_argument("--out", type=pathlib.Path, default=TARGET / "bench-http", help="for the JSON and the chart")

@@ -70,7 +70,8 @@ def challenge(bench, workers=1):
 def _proxies(bench, workers):
     core, port = bench.core(workers), bench.origin.port
     found = [("wall", bench.wall(workers), None)]
-    peer = bench.start(servers.bare, core, bench.folder, workers, port, bench.work_stealing)
+    peer = bench.start(servers.bare, core, bench.folder, workers, port,
+                       bench.work_stealing(workers))
     found.append(("bare pingora", peer, None))
     if bench.has("nginx"):
         found.append(("nginx", bench.start(servers.nginx_proxy, core, bench.folder, workers, port), None))

@@ -200,7 +200,9 @@ class Wall(Server):
         conf = home / "farewall.toml"
         conf.write_text(_settings(port, self.admin, origin, facilitator, workers, work_stealing, events,
                                   extra_rules))
-        super().__init__(name, [Built.file("farewall"), "run", "--config", conf], core, folder, port)
+        # No line for each request, as with nginx and haproxy.
+        quiet = {**os.environ, "RUST_LOG": "warn"}
+        super().__init__(name, [Built.file("farewall"), "run", "--config", conf], core, folder, port, env=quiet)
         self.ready_after_s = self.await_ready()
 
     def await_ready(self, seconds=30):

@@ -336,7 +336,6 @@ impl Ledger for SqliteLedger {
         self.write(|to| Op::ReleaseAbandoned { now, to }).await
     }
 
-<<<<<<< HEAD
     async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError> {
         self.read(move |connection, place| rows::unsettled(connection, place, from, limit))
             .await
@@ -354,9 +353,9 @@ impl Ledger for SqliteLedger {
 
     async fn compact(&self) -> Result<Batch, LedgerError> {
         self.write(|to| Op::Compact { to }).await
-=======
+    }
+
     fn commits(&self) -> Option<u64> {
         Some(self.commits.load(Ordering::Relaxed))
->>>>>>> cca2b38 (bench(http): the comparison of docs/performance.md in one command; how often the ledger commits is a metric)
     }
 }
