@@ -30,12 +30,20 @@ fn admit(c: &mut Criterion) {
         b.iter(|| unpaid.admit(black_box(false)));
     });
     let first = World::overpaid();
-    assert!(first.why_not(true).contains("amount"), "{}", first.why_not(true));
+    assert!(
+        first.why_not(true).contains("amount"),
+        "{}",
+        first.why_not(true)
+    );
     c.bench_function("admit/first_proof", |b| {
         b.iter(|| first.admit(black_box(true)));
     });
     let known = World::known();
-    assert!(known.why_not(true).contains("ledger"), "{}", known.why_not(true));
+    assert!(
+        known.why_not(true).contains("ledger"),
+        "{}",
+        known.why_not(true)
+    );
     c.bench_function("admit/known_verdict", |b| {
         b.iter(|| known.admit(black_box(true)));
     });

@@ -36,15 +36,18 @@ fn rule_lookup(c: &mut Criterion) {
             .map(|n| format!("/v1/r{}/7", n * 7919 % rules))
             .collect();
         let mut turn = paths.iter().cycle();
-        group.bench_function(BenchmarkId::from_parameter(format!("any_of_{rules}")), |b| {
-            b.iter(|| {
-                table.access(black_box(&RequestLine {
-                    method: "GET",
-                    host: "api.example.com",
-                    path: turn.next().unwrap(),
-                }))
-            });
-        });
+        group.bench_function(
+            BenchmarkId::from_parameter(format!("any_of_{rules}")),
+            |b| {
+                b.iter(|| {
+                    table.access(black_box(&RequestLine {
+                        method: "GET",
+                        host: "api.example.com",
+                        path: turn.next().unwrap(),
+                    }))
+                });
+            },
+        );
     }
     group.finish();
 }

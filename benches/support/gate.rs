@@ -14,6 +14,7 @@ use farewall::facilitator::{
 };
 use farewall::gate::{Ask, Facilitators, Gate, GateLimits, GateParts, Settler};
 use farewall::kept::KeptResponses;
+use farewall::ledger::upkeep::{Batch, Cursor};
 use farewall::ledger::{
     ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Note, Record, Total,
 };
@@ -90,6 +91,18 @@ impl Ledger for Blank {
     }
 
     async fn release_abandoned(&self, _: UnixSeconds) -> Result<u64, LedgerError> {
+        Err(NO_LEDGER)
+    }
+
+    async fn unsettled(&self, _: Cursor, _: u32) -> Result<Vec<Record>, LedgerError> {
+        Err(NO_LEDGER)
+    }
+
+    async fn prune(&self, _: UnixSeconds, _: UnixSeconds, _: Cursor) -> Result<Batch, LedgerError> {
+        Err(NO_LEDGER)
+    }
+
+    async fn compact(&self) -> Result<Batch, LedgerError> {
         Err(NO_LEDGER)
     }
 }
