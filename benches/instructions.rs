@@ -145,13 +145,13 @@ fn verdicts() -> (&'static VerdictCache, &'static Proof) {
         facilitator: "main".into(),
     };
     let until = support::NOW.plus(300);
-    cache.keep(VerdictKey::of(proof), verdict, until, support::NOW);
+    cache.keep(VerdictKey::of(proof, 0), verdict, until, support::NOW);
     hit((cache, proof));
     (cache, proof)
 }
 
 fn hit((cache, proof): (&VerdictCache, &Proof)) -> Verdict {
-    cache.get(&VerdictKey::of(proof), support::NOW).unwrap()
+    cache.get(&VerdictKey::of(proof, 0), support::NOW).unwrap()
 }
 
 #[library_benchmark(setup = verdicts)]

@@ -32,7 +32,7 @@ fn verdict_cache(c: &mut Criterion) {
         facilitator: "main".into(),
     };
     cache.keep(
-        VerdictKey::of(&proof),
+        VerdictKey::of(&proof, 0),
         verdict,
         proof.valid_before(),
         support::NOW,
@@ -40,7 +40,7 @@ fn verdict_cache(c: &mut Criterion) {
     c.bench_function("verdict_cache/hit", |b| {
         b.iter(|| {
             cache
-                .get(&VerdictKey::of(black_box(&proof)), support::NOW)
+                .get(&VerdictKey::of(black_box(&proof), 0), support::NOW)
                 .unwrap()
         });
     });

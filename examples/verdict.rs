@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|errors| format!("{errors:?}"))?;
     let quote = routes.rules().iter().find_map(|rule| match &rule.grant {
         Grant::Priced(route) => Some(route.price.quote()),
-        Grant::Free(_) | Grant::Denied | Grant::Unavailable(_) => None,
+        Grant::Free(_) | Grant::Denied | Grant::Unavailable(_) | Grant::Shadow(_) => None,
     });
     let quote = quote.ok_or("the configuration has no priced rule")?;
     let accepts: Vec<_> = quote.offers.iter().map(|o| &o.requirements_json).collect();

@@ -1,67 +1,61 @@
 //! Settings become a running wall: the only place that wires.
 
+mod ending;
 mod files;
+pub(crate) mod generation;
 mod listening;
 mod manager;
+mod reloader;
 mod sockets;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{ExecutionPhase, RunArgs, Server};
+use pingora::server::{RunArgs, Server};
 use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
 
-use crate::chain_rpc::{self, Chains, EvmChain};
+use self::ending::Ending;
+use self::generation::{Parts, gate_limits};
+use self::reloader::Reloader;
+use crate::chain_rpc;
 use crate::clock::{Clock, SystemClock};
-use crate::config::settings::{AcceptSettings, LedgerSettings, Limits, ListenSettings, Settings};
-use crate::facilitator::breaker::BreakerSettings;
-use crate::facilitator::guarded::Guarded;
-use crate::facilitator::http::{BuildError, HttpFacilitator};
-use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
+use crate::facilitator::http::BuildError;
 use crate::failpoint::{Step, arm, reach};
-use crate::gate::{Facilitators, Gate, GateLimits, GateParts, Settler};
+use crate::gate::{Gate, GateParts, Settler};
 use crate::kept::KeptResponses;
 use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
-use crate::proxy::{Connections, Door, DoorLimits, Seller, Wall};
-use crate::reconcile::{Preferences, Reconciler};
+use crate::proxy::{Connections, Door, DoorLimits, Wall};
+use crate::reconcile::{Reconciler, Sources};
+use crate::reload;
+use crate::reload::control::Control;
 use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
-use crate::throttle::ThrottleLimits;
 use crate::tls::Certificates;
-use crate::upstream::{HealthService, Upstream, UpstreamError, Upstreams};
+use crate::upstream::UpstreamError;
 
 use listening::Listening;
 use sockets::Sockets;
 pub use sockets::{Inherited, SocketError};
-
-/// How long, after the last request, settlements in flight may take before the process ends.
-const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
-
-/// How long a wall that ends serves who has connected already, but said nothing yet: hanging up on them
-/// would cost them a request.
-const LINGER: Duration = Duration::from_millis(300);
-
-/// How long the start waits for facilitators to say what they handle.
-const SUPPORTED_DEADLINE: Duration = Duration::from_secs(3);
-
-/// How often `/supported` is asked again while a rule lacks offers because of it.
-const SUPPORTED_RETRY: Duration = Duration::from_secs(15);
 
 /// Why the wall does not start.
 #[derive(Debug, Error)]
@@ -126,80 +120,85 @@ pub struct App {
     server: Server,
     // Payments run here: it outlives requests, connections and pingora's own runtimes.
     payments: Runtime,
-    settler: Arc<Settler>,
-    ledger: Arc<dyn Ledger>,
-    under_way: Arc<AtomicUsize>,
+    ending: Ending,
     // Held until the process ends, however it ends.
     ledger_lock: Option<File>,
 }
 
 impl App {
     /// Opens, connects and binds everything that the settings name, but for the sockets that
-    /// were handed over.
+    /// were handed over. `config` is the file that the settings were read from, and that a reload
+    /// reads again; without one there are no reloads.
     ///
     /// # Errors
     ///
     /// [`StartError`]: nothing is half started.
-    pub fn start(settings: Settings, inherited: Inherited) -> Result<Self, StartError> {
+    pub fn start(
+        settings: Settings,
+        config: Option<PathBuf>,
+        inherited: Inherited,
+    ) -> Result<Self, StartError> {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
         let sockets = Sockets::open(settings.listeners.iter().map(|l| l.address), inherited)?;
         files::provide(settings.limits.connections_max);
         let payments = payments_runtime()?;
+        let (reloads, requests) = reload::channel();
+        // Early: until it is heard, SIGHUP ends the process.
+        hear_hangups(&payments, reloads.clone())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger_lock = lock_ledger(&settings.ledger)?;
         let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
-        let facilitators = facilitators(&settings)?;
-        let book = payments.block_on(supported(&settings, &facilitators));
-        let routes = RouteTable::build(&settings, &book).map_err(StartError::Routes)?;
-        let incomplete = !routes.missing().is_empty();
+        let parts = Parts::new(settings, None, payments.handle())?;
+        let settings = &parts.settings;
+        let book = payments.block_on(parts.supported());
+        let routes = RouteTable::build(settings, &book).map_err(StartError::Routes)?;
         let settler = Settler::new(
-            facilitators.clone(),
+            parts.facilitators.clone(),
             Arc::clone(&ledger),
             Arc::clone(&clock),
             payments.handle().clone(),
         );
-        let gate = Arc::new(gate(
-            &settings,
-            routes,
-            &settler,
-            &ledger,
-            &clock,
-            facilitators.clone(),
-            &payments,
-        ));
-        let (upstreams, health) = upstreams(&settings)?;
-        serve_admin(&settings, &payments, &ledger)?;
-        tend(&settings, &payments, &settler, &ledger, clock)?;
-        if incomplete {
-            payments.spawn(complete_routes(
-                settings.clone(),
-                Arc::clone(&gate),
-                facilitators,
-            ));
+        let gate = gate(&parts, routes, &settler, (&ledger, &clock), &payments);
+        let in_force = Arc::new(ArcSwap::from_pointee(parts.generation(gate)));
+        serve_admin(settings, &payments, &ledger)?;
+        if let Some(config) = &config {
+            serve_control(settings, &payments, &reloads, config)?;
         }
+        let sources = tend(&parts, &payments, &settler, &ledger, clock);
         let under_way = Arc::new(AtomicUsize::new(0));
         let wall = Wall {
-            gate,
-            upstreams: Arc::new(upstreams),
-            seller: Seller {
-                public_origin: settings.server.public_origin.clone(),
-                service_name: settings.server.service_name.clone(),
-                allowance_as_402: settings.server.permit2_allowance_as_402,
-            },
-            cors: settings.cors.clone(),
-            trusted_proxies: settings.server.trusted_proxies.clone(),
-            target_bytes_max: settings.limits.target_bytes_max,
-            body_timeout: settings.limits.body_timeout,
+            in_force: Arc::clone(&in_force),
             under_way: Arc::clone(&under_way),
         };
-        let server = server(&settings, wall, health, sockets, payments.handle())?;
-        Ok(Self {
-            server,
-            payments,
+        let connections = Arc::new(Connections::new(
+            settings.limits.connections_max,
+            settings.limits.connections_per_client_max,
+            settings.server.trusted_proxies.clone(),
+        ));
+        let server = server(settings, wall, &connections, sockets, payments.handle())?;
+        let reloader = Reloader {
+            config,
+            parts,
+            in_force,
+            settler: Arc::clone(&settler),
+            sources,
+            connections,
+            runtime: payments.handle().clone(),
+        };
+        payments.spawn(reloader::run(reloader, requests));
+        let ending = Ending {
             settler,
             ledger,
             under_way,
+            runtime: payments.handle().clone(),
+            urgency: Arc::new(watch::Sender::new(0)),
+        };
+        ending.hear_signals()?;
+        Ok(Self {
+            server,
+            payments,
+            ending,
             ledger_lock,
         })
     }
@@ -209,46 +208,16 @@ impl App {
         let Self {
             server,
             payments,
-            settler,
-            ledger,
-            under_way,
+            ending,
             ledger_lock: _ledger_lock,
         } = self;
-        let mut phase = server.watch_execution_phase();
-        let (watched, idle) = (Arc::clone(&settler), under_way);
-        let (leaving, runtime) = (Arc::clone(&ledger), payments.handle().clone());
-        // pingora sleeps through its whole grace period; we end as soon as nothing is under way.
-        std::thread::spawn(move || {
-            while let Ok(now) = phase.blocking_recv() {
-                if matches!(now, ExecutionPhase::ShutdownStarted) {
-                    manager::stopping();
-                }
-                if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
-                    wait_for_quiet(|| idle.load(Ordering::SeqCst) > 0 || watched.tasks() > 0);
-                    runtime.block_on(leaving.leave());
-                    tracing::info!("nothing is under way any more; ending");
-                    std::process::exit(0);
-                }
-            }
+        ending.clone().watch(server.watch_execution_phase());
+        server.run(RunArgs {
+            shutdown_signal: ending.first_signal(),
         });
-        server.run(RunArgs::default());
-        let since = Instant::now();
-        while settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        payments.block_on(ledger.leave());
+        ending.wait_for_settlements();
+        payments.block_on(ending.ledger.leave());
         payments.shutdown_timeout(Duration::from_secs(1));
-    }
-}
-
-/// Waits until nothing was under way for as long as [`LINGER`].
-fn wait_for_quiet(is_busy: impl Fn() -> bool) {
-    let mut busy = Instant::now();
-    while busy.elapsed() < LINGER {
-        if is_busy() {
-            busy = Instant::now();
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -307,71 +276,43 @@ fn open_ledger(
     Ok(ledger)
 }
 
-/// The clients of all facilitators.
-pub(crate) fn facilitators(settings: &Settings) -> Result<Facilitators, BuildError> {
-    let ca_file = settings.server.ca_file.as_deref();
-    let mut all = Facilitators::new();
-    for (name, facilitator) in &settings.facilitators {
-        let breaker = BreakerSettings {
-            failures: facilitator.breaker_failures,
-            open_for: facilitator.breaker_open,
-        };
-        let client = HttpFacilitator::new(facilitator, ca_file)?;
-        all.insert(name.clone(), Arc::new(Guarded::new(client, breaker)));
-    }
-    Ok(all)
-}
-
-/// The chains that may be asked what became of a payment.
-pub(crate) fn chains(settings: &Settings) -> Result<Chains, chain_rpc::BuildError> {
-    let ca_file = settings.server.ca_file.as_deref();
-    let mut all = Chains::new();
-    for (network, settings) in &settings.networks {
-        all.insert(network.clone(), Arc::new(EvmChain::new(settings, ca_file)?));
-    }
-    Ok(all)
-}
-
 /// Starts what looks after the ledger: unknown settlements, and what may be forgotten.
 fn tend(
-    settings: &Settings,
+    parts: &Parts,
     payments: &Runtime,
     settler: &Arc<Settler>,
     ledger: &Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
-) -> Result<(), StartError> {
+) -> Arc<ArcSwap<Sources>> {
+    let Sources {
+        chains,
+        preferences,
+    } = parts.sources();
     let reconciler = Reconciler::new(
         Arc::clone(settler),
         Arc::clone(ledger),
-        chains(settings)?,
-        preferences(settings),
+        chains,
+        preferences,
         Arc::clone(&clock),
     );
+    let sources = reconciler.sources();
     payments.spawn(reconciler.run());
-    let retention = Retention::new(Arc::clone(ledger), clock, settings.retention_days);
+    let days = parts.settings.retention_days;
+    let retention = Retention::new(Arc::clone(ledger), clock, days);
     payments.spawn(retention.run());
-    Ok(())
-}
-
-/// In which order the facilitators of each way of being paid are preferred.
-pub(crate) fn preferences(settings: &Settings) -> Preferences {
-    let of = |(name, accept): (&Arc<str>, &AcceptSettings)| {
-        (Arc::clone(name), accept.facilitators.clone())
-    };
-    settings.accepts.iter().map(of).collect()
+    sources
 }
 
 fn gate(
-    settings: &Settings,
+    parts: &Parts,
     routes: RouteTable,
     settler: &Arc<Settler>,
-    ledger: &Arc<dyn Ledger>,
-    clock: &Arc<dyn Clock>,
-    facilitators: Facilitators,
+    (ledger, clock): (&Arc<dyn Ledger>, &Arc<dyn Clock>),
     payments: &Runtime,
 ) -> Gate {
-    let limits = &settings.limits;
+    let limits = &parts.settings.limits;
     let cache = VerdictCache::new(limits.verdict_cache_entries_max);
+    let facilitators = parts.facilitators.clone();
     Gate::new(GateParts {
         routes,
         verifier: Verifier::new(cache, facilitators, payments.handle().clone()),
@@ -379,30 +320,8 @@ fn gate(
         settler: Arc::clone(settler),
         kept: Arc::new(KeptResponses::new(limits.kept_responses_bytes_max)),
         clock: Arc::clone(clock),
-        limits: GateLimits {
-            payment_header_bytes_max: limits.payment_header_bytes_max,
-            unverified_proofs_max: limits.unverified_proofs_max,
-            duplicate_wait: limits.duplicate_wait,
-            retry_window: limits.retry_window,
-            throttle: ThrottleLimits {
-                calls_per_client: limits.verify_calls_per_minute_per_client,
-                calls_per_payer: limits.verify_calls_per_minute_per_payer,
-                refused_per_client: limits.refused_proofs_per_minute_per_client,
-                verifying_per_client_max: limits.unverified_proofs_per_client_max,
-                keys_max: limits.rate_limit_keys_max,
-            },
-        },
+        limits: gate_limits(limits),
     })
-}
-
-fn upstreams(settings: &Settings) -> Result<(Upstreams, Vec<HealthService>), StartError> {
-    let (mut all, mut health) = (Upstreams::new(), Vec::new());
-    for (name, upstream) in &settings.upstreams {
-        let (upstream, service) = Upstream::new(upstream.clone())?;
-        all.insert(name.clone(), upstream);
-        health.extend(service);
-    }
-    Ok((all, health))
 }
 
 fn serve_admin(
@@ -429,50 +348,46 @@ fn serve_admin(
     Ok(())
 }
 
-/// What the facilitators handle: as they say now, else as they said last.
-async fn supported(settings: &Settings, facilitators: &Facilitators) -> SupportedBook {
-    let asked: Vec<_> = settings
-        .facilitators
-        .iter()
-        .filter_map(|(name, s)| {
-            Some((
-                Arc::clone(facilitators.get(name)?),
-                s.supported_cache.clone(),
-            ))
-        })
-        .collect();
-    let loaded = load_book(&asked, SUPPORTED_DEADLINE).await;
-    for (facilitator, origin) in &loaded.origins {
-        match origin {
-            Origin::Fresh => {}
-            Origin::Cached(fault) => {
-                tracing::warn!(%facilitator, %fault, "no answer to /supported; using its last one");
-            }
-            Origin::Unknown(fault) => {
-                tracing::warn!(%facilitator, %fault, "no answer to /supported, now or before");
-            }
+/// SIGHUP asks for a reload.
+fn hear_hangups(payments: &Runtime, reloads: reload::Handle) -> Result<(), StartError> {
+    let _within = payments.enter();
+    let mut hangups = signal(SignalKind::hangup()).map_err(|cause| StartError::Io {
+        what: "cannot hear SIGHUP".to_owned(),
+        cause,
+    })?;
+    payments.spawn(async move {
+        while hangups.recv().await.is_some() {
+            reloads.nudge();
         }
-    }
-    loaded.book
+    });
+    Ok(())
 }
 
-/// Asks `/supported` again until every configured way of being paid can be offered.
-async fn complete_routes(settings: Settings, gate: Arc<Gate>, facilitators: Facilitators) {
-    loop {
-        tokio::time::sleep(SUPPORTED_RETRY).await;
-        let book = supported(&settings, &facilitators).await;
-        match RouteTable::build(&settings, &book) {
-            Ok(routes) => {
-                let complete = routes.missing().is_empty();
-                gate.replace_routes(routes);
-                if complete {
-                    tracing::info!("every way of being paid is available now");
-                    return;
-                }
-            }
-            Err(errors) => {
-                tracing::error!(errors = %lines(&errors), "cannot offer all ways of being paid")
-            }
+/// Commands to the running wall.
+fn serve_control(
+    settings: &Settings,
+    payments: &Runtime,
+    reloads: &reload::Handle,
+    config: &Path,
+) -> Result<(), StartError> {
+    let Some(control) = &settings.server.control else {
+        return Ok(());
+    };
+    let _within = payments.enter();
+    match Control::bind(&control.path) {
+        Ok(socket) => {
+            payments.spawn(socket.serve(reloads.clone(), config.to_owned()));
+            Ok(())
+        }
+        Err(cause) if control.is_wanted => Err(StartError::Io {
+            what: format!("control socket {}", control.path.display()),
+            cause,
+        }),
+        // Nobody asked for it, and SIGHUP does the same.
+        Err(error) => {
+            let path = control.path.display();
+            tracing::warn!(%path, %error, "no control socket; reload with SIGHUP");
+            Ok(())
         }
     }
 }
@@ -480,7 +395,7 @@ async fn complete_routes(settings: Settings, gate: Arc<Gate>, facilitators: Faci
 fn server(
     settings: &Settings,
     wall: Wall,
-    health: Vec<HealthService>,
+    connections: &Arc<Connections>,
     mut sockets: Sockets,
     payments: &Handle,
 ) -> Result<Server, StartError> {
@@ -501,11 +416,6 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let connections = Arc::new(Connections::new(
-        settings.limits.connections_max,
-        settings.limits.connections_per_client_max,
-        settings.server.trusted_proxies.clone(),
-    ));
     let (accepting, accepts) = unbounded_channel();
     let mut services = 0;
     // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
@@ -522,7 +432,7 @@ fn server(
             idle_timeout: settings.limits.idle_timeout,
             h2c,
         };
-        let door = Door::new(proxy, limits, Arc::clone(&connections));
+        let door = Door::new(proxy, limits, Arc::clone(connections));
         let mut service = Listening {
             service: Service::new("farewall".to_owned(), door),
             sockets: Vec::new(),
@@ -539,9 +449,6 @@ fn server(
         services = usize::saturating_add(services, 1);
     }
     payments.spawn(manager::report(accepts, services));
-    for service in health {
-        server.add_service(service);
-    }
     Ok(server)
 }
 

@@ -8,6 +8,7 @@ pub mod init;
 pub mod ledger;
 pub mod man;
 pub mod pay;
+pub mod reload;
 pub mod run;
 pub mod sandbox;
 pub mod demo;
@@ -50,6 +51,8 @@ enum Command {
     Explain(explain::Args),
     /// Say what a change of configuration means for prices
     Diff(diff::Args),
+    /// Let a running wall take over its changed configuration
+    Reload(reload::Args),
     /// Buy: request a URL and pay what it asks, up to a limit
     Pay(pay::Args),
     /// Run the sandbox facilitator alone: test networks, play money
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Pay(args) => pay::run(args),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Ledger(args) => ledger::run(args),

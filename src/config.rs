@@ -24,12 +24,13 @@ mod network;
 mod upstream;
 mod rule;
 mod lint;
+pub mod restart;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -37,7 +38,7 @@ use self::diagnostic::Diagnostic;
 use self::document::{Files, Span, Table, Value};
 use self::named::Catalogue;
 use self::secrets::{Diskless, Machine, Surroundings};
-use self::settings::{LedgerSettings, Settings, Unmatched};
+use self::settings::{ControlSettings, LedgerSettings, Settings, Unmatched};
 
 pub use self::lint::lint;
 
@@ -133,6 +134,33 @@ pub fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Lo
     read(&text, &name, &machine)
 }
 
+/// Where the wall that runs this configuration is told commands, whatever else is wrong with it;
+/// `None` when it says that there is no such place.
+#[must_use]
+pub fn control_of(path: &Path) -> Option<ControlSettings> {
+    let machine = Machine {
+        env: &|name| std::env::var(name).ok(),
+    };
+    let name = path.to_string_lossy();
+    let text = machine.read(path).unwrap_or_default();
+    let mut files = Files::default();
+    let root = document::read(&mut files, &name, &text, &machine).or_else(|| {
+        files = Files::default();
+        document::read(&mut files, &name, "", &machine)
+    })?;
+    let top = reader::Reader::new(&files, &root, keys::TOP, String::new());
+    let beside = beside(&top, ledger::ledger(&top).0.as_ref());
+    server::control(&top, &machine, beside.as_deref())
+}
+
+/// What the control socket is named after, when nobody named it.
+fn beside(top: &reader::Reader<'_>, ledger: Option<&LedgerSettings>) -> Option<PathBuf> {
+    Some(match ledger? {
+        LedgerSettings::File(path) => path.clone(),
+        LedgerSettings::Server(_) => top.files.folder(top.table.at).join("farewall"),
+    })
+}
+
 /// Reads a configuration from text. Touches no disk: `include` and `file:` are errors here.
 ///
 /// `file_name` stands in messages, and relative paths are relative to its folder.
@@ -175,11 +203,12 @@ fn read(text: &str, name: &str, around: &dyn Surroundings) -> Result<Loaded, Rep
 fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Option<Settings> {
     let root = tables.first()?;
     let top = reader::Reader::new(files, root, keys::TOP, String::new());
-    let server = server::server(&top, around);
-    let listeners = server::listeners(&top, around);
-    let limits = server::limits(&top);
     let (ledger, retention_days) = ledger::ledger(&top);
     let folder = top.files.folder(root.at);
+    let beside = beside(&top, ledger.as_ref());
+    let server = server::server(&top, around, beside.as_deref());
+    let listeners = server::listeners(&top, around);
+    let limits = server::limits(&top);
     let state_folder = match &ledger {
         Some(LedgerSettings::File(path)) => path.parent().unwrap_or(Path::new("")),
         Some(LedgerSettings::Server(_)) | None => folder,
@@ -206,11 +235,13 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         upstream::upstream,
     );
     let networks = network::networks(files, tables, &accepts.good);
-    let unmatched = unmatched(&top, &upstreams);
+    let shadow = server.as_ref().is_some_and(|server| server.shadow);
+    let unmatched = unmatched(&top, &upstreams, shadow);
     let context = rule::Context {
         accepts: &accepts,
         upstreams: &upstreams,
         limits: &limits,
+        shadow,
     };
     let rules = rule::rules(files, tables, &context);
     Some(Settings {
@@ -229,7 +260,11 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
     })
 }
 
-fn unmatched<T>(top: &reader::Reader<'_>, upstreams: &Catalogue<T>) -> Option<Unmatched> {
+fn unmatched<T>(
+    top: &reader::Reader<'_>,
+    upstreams: &Catalogue<T>,
+    shadow: bool,
+) -> Option<Unmatched> {
     let is_free = match top.has("unmatched") {
         true => top.word("unmatched", &[("deny", false), ("free", true)])?,
         false => false,
@@ -237,6 +272,10 @@ fn unmatched<T>(top: &reader::Reader<'_>, upstreams: &Catalogue<T>) -> Option<Un
     if is_free {
         let upstream = upstreams.one(top, "unmatched_upstream", "upstream")?;
         return Some(Unmatched::Free(upstream));
+    }
+    if shadow {
+        let upstream = upstreams.one(top, "unmatched_upstream", "upstream")?;
+        return Some(Unmatched::Shadow(upstream));
     }
     top.idle(&["unmatched_upstream"], "unmatched requests are denied");
     Some(Unmatched::Deny)

@@ -7,12 +7,18 @@
 //! It knows nothing of HTTP bytes: `proxy` translates requests to [`Ask`]s and [`Refusal`]s to answers.
 
 mod abandoned;
+mod collect;
+mod debt;
 mod elsewhere;
 mod fingerprint;
+mod former;
 mod in_flight;
+mod known;
 mod paid;
+mod reading;
 mod refusal;
 mod settler;
+mod shadow;
 mod unforwarded;
 #[cfg(test)]
 mod tests;
@@ -20,7 +26,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -29,15 +34,17 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::RateLimit;
 use crate::failpoint::{Step, reach};
 use crate::gate::abandoned::Abandoned;
+use crate::gate::former::Former;
 use crate::gate::in_flight::{Entry, InFlight, Slot, WorkEnd};
+use crate::gate::reading::Reading;
+use crate::gate::settler::Among;
 use crate::gate::unforwarded::Unforwarded;
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
+use crate::proof::ProofHeaders;
 use crate::proof::cache::Freshness;
-use crate::proof::check::{CheckedProof, identify};
-use crate::proof::parse::parse;
+use crate::proof::check::CheckedProof;
 use crate::proof::verify::{VerifiedProof, Verifier, VerifyError};
-use crate::proof::{Proof, ProofHeaders};
 use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
 use crate::settlement::{SettleWhen, State};
 use crate::target::{CanonicalHost, CanonicalTarget};
@@ -45,10 +52,13 @@ use crate::throttle::{Client, Throttle, ThrottleLimits, Throttled, retry_after_s
 use crate::x402::message::SettlementResponse;
 
 pub use crate::gate::fingerprint::fingerprint;
+pub use crate::gate::known::Known;
 pub use crate::gate::paid::{Ending, Paid, Purchase, Release};
 pub use crate::gate::refusal::{PaymentRefusal, Refusal, UpstreamFailure};
 pub(crate) use crate::gate::settler::settled_move;
-pub use crate::gate::settler::{Facilitators, Order, Settled, Settler};
+pub use crate::gate::settler::{Order, Settled, Settler};
+pub use crate::gate::shadow::Shadow;
+pub use crate::proof::verify::Facilitators;
 
 /// What the gate must know of a request.
 #[derive(Debug)]
@@ -81,6 +91,8 @@ pub enum Admission {
     Paid(Box<Paid>),
     /// Not to the upstream: this payment has bought a response already, and it is still here.
     Replay(Box<Replay>),
+    /// To the upstream, for nothing, with a word about what it would have cost.
+    Shadow(Shadow),
 }
 
 /// A kept response for the payment that bought it.
@@ -134,21 +146,25 @@ const WAITING_MAX: usize = 4096;
 /// How long an owed response is kept: until its buyer collects it, but not for ever.
 const OWED_KEPT: Duration = Duration::from_secs(3600);
 
-/// Decides.
+/// Decides, by the rules of one configuration. A changed configuration makes a [successor]; all of
+/// them share what is known of payments.
+///
+/// [successor]: Gate::successor
 pub struct Gate {
-    routes: ArcSwap<RouteTable>,
-    verifier: Verifier,
+    routes: Arc<RouteTable>,
+    former: Former,
+    verifier: Arc<Verifier>,
+    throttle: Throttle,
+    unverified: Arc<Semaphore>,
+    limits: GateLimits,
     ledger: Arc<dyn Ledger>,
     settler: Arc<Settler>,
     kept: Arc<KeptResponses>,
     clock: Arc<dyn Clock>,
     in_flight: Arc<InFlight>,
-    unverified: Semaphore,
-    throttle: Throttle,
-    waiting: Semaphore,
+    waiting: Arc<Semaphore>,
     abandoned: Abandoned,
     unforwarded: Unforwarded,
-    limits: GateLimits,
 }
 
 /// What a [`Gate`] is made of.
@@ -174,31 +190,64 @@ impl Gate {
     #[must_use]
     pub fn new(parts: GateParts) -> Self {
         Self {
-            routes: ArcSwap::from_pointee(parts.routes),
-            verifier: parts.verifier,
+            routes: Arc::new(parts.routes),
+            former: Former::default(),
+            verifier: Arc::new(parts.verifier),
             ledger: parts.ledger,
             settler: parts.settler,
             kept: parts.kept,
             clock: parts.clock,
             in_flight: Arc::new(InFlight::default()),
-            unverified: Semaphore::new(parts.limits.unverified_proofs_max),
+            unverified: Arc::new(Semaphore::new(parts.limits.unverified_proofs_max)),
             throttle: Throttle::new(parts.limits.throttle),
-            waiting: Semaphore::new(WAITING_MAX),
+            waiting: Arc::new(Semaphore::new(WAITING_MAX)),
             abandoned: Abandoned::default(),
             unforwarded: Unforwarded::default(),
             limits: parts.limits,
         }
     }
 
-    /// Puts another table in place; requests under way keep the one they began with.
-    pub fn replace_routes(&self, routes: RouteTable) {
-        self.routes.store(Arc::new(routes));
+    /// The gate of another configuration. What was offered under this one is honoured for as long
+    /// as its challenges say.
+    #[must_use]
+    pub fn successor(&self, routes: RouteTable, verifier: Verifier, limits: GateLimits) -> Self {
+        let former = self.former.followed_by(
+            (&self.routes, &self.verifier),
+            (&routes, &verifier),
+            self.clock.now(),
+        );
+        let unverified = match limits.unverified_proofs_max == self.limits.unverified_proofs_max {
+            true => Arc::clone(&self.unverified),
+            false => Arc::new(Semaphore::new(limits.unverified_proofs_max)),
+        };
+        Self {
+            routes: Arc::new(routes),
+            former,
+            verifier: Arc::new(verifier),
+            throttle: self.throttle.with_limits(limits.throttle),
+            unverified,
+            limits,
+            ledger: Arc::clone(&self.ledger),
+            settler: Arc::clone(&self.settler),
+            kept: Arc::clone(&self.kept),
+            clock: Arc::clone(&self.clock),
+            in_flight: Arc::clone(&self.in_flight),
+            waiting: Arc::clone(&self.waiting),
+            abandoned: self.abandoned.clone(),
+            unforwarded: self.unforwarded.clone(),
+        }
     }
 
-    /// The table in force.
+    /// Asks facilitators for verdicts.
     #[must_use]
-    pub fn routes(&self) -> Arc<RouteTable> {
-        self.routes.load_full()
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Which rule governs a request.
+    #[must_use]
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
     }
 
     /// The first door. Nothing reaches an upstream without the [`Admission`] that this returns.
@@ -212,12 +261,16 @@ impl Gate {
             host: &ask.host.host,
             path: &ask.target.path,
         };
-        let route = match self.routes.load().access(&line) {
+        let route = match self.routes.access(&line) {
             Access::Free(route) => {
                 self.within_rate(ask, &route.rule, route.rate_limit)?;
                 return within(ask, route.request_body_bytes_max).map(|()| Admission::Free(route));
             }
             Access::Priced(route) => route,
+            Access::Shadow(route) => {
+                within(ask, route.free.request_body_bytes_max)?;
+                return Ok(self.shadow(ask, &route));
+            }
             Access::Denied(rule) => return Err(Refusal::Denied { rule }),
             Access::Unavailable(rule) => return Err(Refusal::NothingOffered { rule }),
             Access::Unlisted => return Err(Refusal::NoSuchRoute),
@@ -245,13 +298,11 @@ impl Gate {
             return Err(PaymentRefusal::Required);
         }
         let (now, route) = (self.clock.now(), &purchase.route);
-        let proof = parse(
-            &ask.proof,
-            &purchase.quote,
-            self.limits.payment_header_bytes_max,
-            now,
-        )?;
-        let checked = identify(proof, now)?;
+        let Reading {
+            checked,
+            verifier,
+            if_unpaid,
+        } = self.read(ask, purchase, now).await?;
         let proof = checked.proof();
         self.throttle
             .payment(&route.rule, route.rate_limit, proof.payer(), ask.client)
@@ -259,19 +310,23 @@ impl Gate {
         let payment = proof.payment().key();
         let presented_for = fingerprint(ask, &route.rule, proof);
 
+        let among = Among(Arc::clone(verifier.facilitators()));
         let slot = self.reserve(payment, presented_for).await?;
         reach(Step::Reserved);
         if let Some(record) = self.holder(payment, presented_for).await? {
             return self
-                .collect(ask, purchase, proof, presented_for, record, slot)
+                .collect(ask, purchase, proof, (presented_for, record), (slot, among))
                 .await;
+        }
+        if let Some(error) = if_unpaid {
+            return Err(error.into());
         }
         // Only now: a debt is collected with the proof that paid for it, however old.
         checked.in_time(now)?;
         if self.abandoned.too_often(payment) {
             return Err(PaymentRefusal::Abandoned);
         }
-        let proof = self.verify(ask, checked, now).await?;
+        let proof = self.verify(ask, &verifier, checked, now).await?;
         reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
         let claim = match self.ledger.claim(new, now).await? {
@@ -280,12 +335,19 @@ impl Gate {
                 let holder = self.holder(payment, presented_for).await?;
                 let record = holder.ok_or(PaymentRefusal::InProgress)?;
                 return self
-                    .collect(ask, purchase, proof.proof(), presented_for, record, slot)
+                    .collect(
+                        ask,
+                        purchase,
+                        proof.proof(),
+                        (presented_for, record),
+                        (slot, among),
+                    )
                     .await;
             }
         };
         reach(Step::Claimed);
-        let mut paid = Paid::claimed(&self.settler, purchase, &proof, presented_for, claim, slot);
+        let (settler, held) = (&self.settler, (slot, among));
+        let mut paid = Paid::claimed(settler, purchase, &proof, presented_for, claim, held);
         if route.settle == SettleWhen::BeforeForward {
             paid.settle(None).await.inspect_err(|why| {
                 if matches!(why, PaymentRefusal::OutcomeUnknown) {
@@ -301,10 +363,11 @@ impl Gate {
     async fn verify(
         &self,
         ask: &Ask<'_>,
+        verifier: &Verifier,
         checked: CheckedProof,
         now: UnixSeconds,
     ) -> Result<VerifiedProof, PaymentRefusal> {
-        let _places = match self.verifier.remembers(&checked, now) {
+        let _places = match verifier.remembers(&checked, now) {
             true => None,
             false => {
                 let payer = checked.proof().payer();
@@ -317,7 +380,7 @@ impl Gate {
                 Some((share, permit.map_err(|_| PaymentRefusal::Busy)?))
             }
         };
-        let verified = self.verifier.verify(checked, now).await;
+        let verified = verifier.verify(checked, now).await;
         verified.map_err(|error| match error {
             VerifyError::Invalid { reason, freshness } => {
                 if freshness == Freshness::Fresh {
@@ -373,62 +436,6 @@ impl Gate {
                         Err(_) => return Err(PaymentRefusal::InProgress),
                     }
                 }
-            }
-        }
-    }
-
-    /// The payment is known: what does presenting it again give?
-    async fn collect(
-        &self,
-        ask: &Ask<'_>,
-        purchase: &Purchase,
-        proof: &Proof,
-        presented_for: Fingerprint,
-        record: Record,
-        slot: Slot,
-    ) -> Result<Admission, PaymentRefusal> {
-        if record.claim.fingerprint != presented_for {
-            return Err(PaymentRefusal::Spent);
-        }
-        // A debt that a person has settled otherwise is no debt any more.
-        if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
-            self.ledger.let_go(record.id);
-            return Err(PaymentRefusal::Spent);
-        }
-        let receipt = record
-            .receipt
-            .as_deref()
-            .and_then(|text| serde_json::from_str(text).ok());
-        let kept = self.kept.get(record.claim.payment, presented_for);
-        let payment = record.claim.payment;
-        let is_lost = record.state == State::Settled && kept.is_none();
-        let never_sent = is_lost && self.unforwarded.take(payment);
-        let may_be_asked = never_sent || (is_repeatable(ask) && !self.abandoned.too_often(payment));
-        match (record.state, kept) {
-            (State::Settled | State::Delivered, Some(kept)) => {
-                Ok(Admission::Replay(Box::new(Replay {
-                    kept,
-                    receipt,
-                    purchase: purchase.clone(),
-                    record,
-                    _slot: slot,
-                })))
-            }
-            (State::Settled, None) if may_be_asked => {
-                let (settler, owed) = (&self.settler, (&record, receipt));
-                let paid = Paid::owed(settler, purchase, proof, owed, never_sent, slot);
-                Ok(Admission::Paid(Box::new(paid)))
-            }
-            (State::Settled, None) => {
-                self.ledger.let_go(record.id);
-                Err(PaymentRefusal::ResponseLost {
-                    receipt: receipt.map(Box::new),
-                })
-            }
-            (State::Claimed, _) => Err(PaymentRefusal::InProgress),
-            (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
-            (State::Delivered | State::Released | State::Refused | State::Expired, _) => {
-                Err(PaymentRefusal::Spent)
             }
         }
     }
@@ -503,9 +510,4 @@ fn within(ask: &Ask<'_>, body_bytes_max: u64) -> Result<(), Refusal> {
         Some(length) if length > body_bytes_max => Err(Refusal::BodyTooLarge),
         _ => Ok(()),
     }
-}
-
-/// Whether the upstream may be asked a second time for the same: a safe method without a body.
-fn is_repeatable(ask: &Ask<'_>) -> bool {
-    matches!(ask.method, "GET" | "HEAD" | "OPTIONS") && !ask.has_body
 }

@@ -24,6 +24,7 @@ pub mod tls;
 pub mod gate;
 pub mod upstream;
 pub mod proxy;
+pub mod reload;
 pub mod admin;
 pub mod reconcile;
 pub mod retention;

@@ -9,6 +9,7 @@ pub mod parse;
 pub mod check;
 pub mod cache;
 pub mod verify;
+pub mod named;
 
 use std::sync::Arc;
 
@@ -251,6 +252,32 @@ pub enum ProofError {
 }
 
 impl ProofError {
+    /// Whether the proof may be good for another offer than those it was held against: it can be
+    /// read, and says something else.
+    #[must_use]
+    pub const fn may_answer_another_offer(&self) -> bool {
+        match self {
+            Self::NoMatch
+            | Self::Payload { .. }
+            | Self::MissingDomain
+            | Self::Spender
+            | Self::Token
+            | Self::Recipient(_)
+            | Self::Amount(_)
+            | Self::Signature { .. }
+            // Told instead of the amount or the signature where both are wrong.
+            | Self::Expired(_)
+            | Self::NotYetValid(_) => true,
+            Self::Absent
+            | Self::Duplicate(_)
+            | Self::Undecodable(_)
+            | Self::UnsupportedVersion(_)
+            | Self::EchoMismatch
+            | Self::NoPayload
+            | Self::Transaction(_) => false,
+        }
+    }
+
     /// The code that the client is told: that of the official SDKs, where they have one.
     #[must_use]
     pub fn reason(&self) -> ReasonCode {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -37,6 +38,7 @@ use crate::proxy::context::{
     BodyMeter, Outcome, Recording, RequestCtx, RequestId, Stage, Substitute,
 };
 use crate::proxy::headers::ClientIdentity;
+use crate::route::shadow;
 use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form};
 use crate::throttle::Client;
 use crate::upstream::Upstreams;
@@ -47,8 +49,16 @@ pub use crate::proxy::respond::Seller;
 /// The proxy in front of the upstreams. Clones are one wall: each kind of listener has its own.
 #[derive(Clone)]
 pub struct Wall {
+    /// The configuration that new requests begin with.
+    pub in_force: Arc<ArcSwap<Generation>>,
+    /// Requests under way: a shutdown waits for them.
+    pub under_way: Arc<AtomicUsize>,
+}
+
+/// All that one configuration says about requests. A request keeps the one that it began with.
+pub struct Generation {
     /// Decides.
-    pub gate: Arc<Gate>,
+    pub gate: Gate,
     /// Where admitted requests go.
     pub upstreams: Arc<Upstreams>,
     /// What challenges say about the seller.
@@ -61,8 +71,6 @@ pub struct Wall {
     pub target_bytes_max: usize,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
-    /// Requests under way: a shutdown waits for them.
-    pub under_way: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -72,10 +80,8 @@ impl ProxyHttp for Wall {
     fn new_ctx(&self) -> RequestCtx {
         watched::head_was_read();
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        RequestCtx {
-            _under_way: Some(context::UnderWay(Arc::clone(&self.under_way))),
-            ..RequestCtx::default()
-        }
+        let under_way = context::UnderWay(Arc::clone(&self.under_way));
+        RequestCtx::new(self.in_force.load_full(), under_way)
     }
 
     // No compression module: bytes pass as the origin made them.
@@ -92,9 +98,9 @@ impl ProxyHttp for Wall {
         ctx.request_id = RequestId::random();
         session
             .as_downstream_mut()
-            .set_read_timeout(Some(self.body_timeout));
+            .set_read_timeout(Some(ctx.rules.body_timeout));
         let request = session.req_header();
-        ctx.allow_origin = cors::allowed_origin(&self.cors, request);
+        ctx.allow_origin = cors::allowed_origin(&ctx.rules.cors, request);
         let target = self.read_target(session, ctx);
         let preflight = cors::is_preflight(session.req_header());
         if preflight && target.is_ok() && session.as_downstream_mut().is_body_empty() {
@@ -108,7 +114,7 @@ impl ProxyHttp for Wall {
             Ok(Admission::Free(route)) => {
                 ctx.rule = Some(route.rule.clone());
                 ctx.outcome = Outcome("free");
-                ctx.upstream = self.upstreams.get(&route.upstream).cloned();
+                ctx.upstream = ctx.rules.upstreams.get(&route.upstream).cloned();
                 ctx.body = BodyMeter::new(route.request_body_bytes_max, false);
                 ctx.stage = Stage::Free;
                 Ok(false)
@@ -116,7 +122,7 @@ impl ProxyHttp for Wall {
             Ok(Admission::Paid(paid)) => {
                 let route = &paid.purchase().route;
                 ctx.rule = Some(route.rule.clone());
-                ctx.upstream = self.upstreams.get(&route.upstream).cloned();
+                ctx.upstream = ctx.rules.upstreams.get(&route.upstream).cloned();
                 ctx.body = BodyMeter::new(route.request_body_bytes_max, true);
                 if session.as_downstream_mut().is_body_empty() {
                     ctx.body.push(None, true);
@@ -128,6 +134,15 @@ impl ProxyHttp for Wall {
                 session.as_downstream_mut().set_abort_on_close(false);
                 // 103 and its like could carry something of the response before it is settled.
                 session.as_downstream_mut().set_ignore_info_resp(true);
+                Ok(false)
+            }
+            Ok(Admission::Shadow(shadow)) => {
+                ctx.rule = Some(shadow.route.rule.clone());
+                ctx.outcome = Outcome(shadow.outcome);
+                ctx.upstream = ctx.rules.upstreams.get(&shadow.route.upstream).cloned();
+                ctx.body = BodyMeter::new(shadow.route.request_body_bytes_max, false);
+                ctx.shadow = Some(shadow.told);
+                ctx.stage = Stage::Free;
                 Ok(false)
             }
             Ok(Admission::Replay(replay)) => self.replay(session, ctx, &replay).await,
@@ -174,7 +189,7 @@ impl ProxyHttp for Wall {
                 "no admission, no upstream request",
             );
         };
-        let client = self.client(session);
+        let client = client(session, ctx);
         let keep_conditional = match &ctx.stage {
             Stage::Paid(paid) => paid.purchase().route.forward_conditional,
             Stage::Free | Stage::New | Stage::Answered => true,
@@ -227,6 +242,9 @@ impl ProxyHttp for Wall {
         }
         response.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         let Stage::Paid(_) = ctx.stage else {
+            if let Some(told) = &ctx.shadow {
+                response.insert_header(shadow::HEADER, told)?;
+            }
             // What is free is the origin's own business, CORS included.
             return Ok(());
         };
@@ -283,7 +301,7 @@ impl ProxyHttp for Wall {
     ) -> FailToProxy {
         let mut refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
         if let Stage::Paid(paid) = &mut ctx.stage {
-            self.gate.give_back(paid, "upstream_failed").await;
+            ctx.rules.gate.give_back(paid, "upstream_failed").await;
             if let Refusal::Upstream(failure) = refusal {
                 refusal = paid.failed(failure);
             }
@@ -324,7 +342,7 @@ impl ProxyHttp for Wall {
                 .and_then(|(r, body)| r.finish(body));
             let substituted = !matches!(ctx.substitute, Substitute::None);
             let delivered = error.is_none() && (200..400).contains(&status) && !substituted;
-            self.gate.finish(
+            ctx.rules.gate.finish(
                 paid,
                 Ending {
                     delivered,
@@ -383,7 +401,10 @@ impl Wall {
             Some(absolute) => &absolute.path_and_query,
             None => request.raw_path(),
         };
-        ctx.target = Some(CanonicalTarget::parse(origin_form, self.target_bytes_max)?);
+        ctx.target = Some(CanonicalTarget::parse(
+            origin_form,
+            ctx.rules.target_bytes_max,
+        )?);
         ctx.host = Some(canonical);
         Ok(())
     }
@@ -394,9 +415,9 @@ impl Wall {
         ctx: &RequestCtx,
     ) -> Result<Admission, Refusal> {
         let has_body = !session.as_downstream_mut().is_body_empty();
-        let identity = self.client(session);
+        let identity = client(session, ctx);
         let request = session.req_header();
-        let address = headers::address_of(request, &identity, &self.trusted_proxies);
+        let address = headers::address_of(request, &identity, &ctx.rules.trusted_proxies);
         let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
             return Err(Refusal::Internal("the target was not read"));
         };
@@ -427,7 +448,7 @@ impl Wall {
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
             client: Client::at(address),
         };
-        self.gate.admit(&ask).await
+        ctx.rules.gate.admit(&ask).await
     }
 
     /// The second door: settles, and lets the response pass, or puts our answer in its place.
@@ -453,7 +474,12 @@ impl Wall {
             recorder: Recorder::new(kept_bytes_max),
             complete: bodyless,
         });
-        match self.gate.release(paid, status, ctx.body.digest()).await {
+        match ctx
+            .rules
+            .gate
+            .release(paid, status, ctx.body.digest())
+            .await
+        {
             Ok(Release::Uncharged) => {
                 ctx.outcome = Outcome("upstream_error");
                 response.insert_header("Cache-Control", "no-store")
@@ -484,11 +510,11 @@ impl Wall {
             }
         }
     }
+}
 
-    fn client(&self, session: &Session) -> ClientIdentity {
-        let peer: Option<SocketAddr> = session.client_addr().and_then(|a| a.as_inet()).copied();
-        ClientIdentity::new(peer, is_tls(session), &self.trusted_proxies)
-    }
+fn client(session: &Session, ctx: &RequestCtx) -> ClientIdentity {
+    let peer: Option<SocketAddr> = session.client_addr().and_then(|a| a.as_inet()).copied();
+    ClientIdentity::new(peer, is_tls(session), &ctx.rules.trusted_proxies)
 }
 
 fn is_tls(session: &Session) -> bool {

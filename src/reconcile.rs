@@ -10,11 +10,12 @@ mod decision;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -53,12 +54,20 @@ const SETTLED_MAX: u32 = 1000;
 /// The facilitators of each way of being paid, in order of preference.
 pub type Preferences = BTreeMap<Arc<str>, Vec<Arc<str>>>;
 
+/// Who may know, as configured now.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// Chains that may be asked.
+    pub chains: Chains,
+    /// Facilitators in order of preference.
+    pub preferences: Preferences,
+}
+
 /// Resolves unknown settlements.
 pub struct Reconciler {
     settler: Arc<Settler>,
     ledger: Arc<dyn Ledger>,
-    chains: Chains,
-    preferences: Preferences,
+    sources: Arc<ArcSwap<Sources>>,
     clock: Arc<dyn Clock>,
     due: HashMap<ClaimId, Due>,
     /// How many passes there were, to tell which claims the last one found.
@@ -108,16 +117,25 @@ impl Reconciler {
         preferences: Preferences,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let sources = Sources {
+            chains,
+            preferences,
+        };
         Self {
             settler,
             ledger,
-            chains,
-            preferences,
+            sources: Arc::new(ArcSwap::from_pointee(sources)),
             clock,
             due: HashMap::new(),
             passes: 0,
             one_by_one: Mutex::new(()),
         }
+    }
+
+    /// Who is asked, for others to be put in their place.
+    #[must_use]
+    pub fn sources(&self) -> Arc<ArcSwap<Sources>> {
+        Arc::clone(&self.sources)
     }
 
     /// Works until the runtime ends, and rests at least as long as it worked.
@@ -171,11 +189,16 @@ impl Reconciler {
     pub async fn pass(&mut self) -> Result<usize, LedgerError> {
         self.passes = self.passes.wrapping_add(1);
         let (mut left, mut failure, mut from) = (0_usize, None, Some(Cursor::default()));
+        let (version, mut needed) = (self.settler.known().version(), BTreeSet::new());
         while let Some(cursor) = from {
             let (page, next) = self.page(cursor).await?;
+            needed.extend(page.iter().filter_map(|record| record.facilitator.clone()));
             left = left.saturating_add(self.look_at_page(page, &mut failure).await);
             from = next;
         }
+        self.settler
+            .known()
+            .forget(version, |name| needed.contains(name));
         let pass = self.passes;
         self.due.retain(|_, due| due.pass == pass);
         metrics::unknown_settlements(left);
@@ -327,7 +350,8 @@ impl Reconciler {
     /// The fittest of the other facilitators of this way of paying, in their order from the one on
     /// record on; `None` when there is no other.
     fn next(&self, record: &Record) -> Option<Arc<str>> {
-        let all = self.preferences.get(&record.claim.accept)?;
+        let sources = self.sources.load_full();
+        let all = sources.preferences.get(&record.claim.accept)?;
         let current = record.facilitator.as_deref();
         let is_current = |name: &&Arc<str>| Some(&***name) == current;
         let place = all.iter().position(|name| is_current(&name));
@@ -336,7 +360,7 @@ impl Reconciler {
             .skip(place.map_or(0, |place| place.saturating_add(1)))
             .take(all.len())
             .filter(|name| !is_current(name))
-            .filter_map(|name| Some((name, self.settler.facilitator(name)?)))
+            .filter_map(|name| Some((name, self.settler.known().get(name)?)))
             .min_by_key(|(_, facilitator)| facilitator.fitness())
             .map(|(name, _)| Arc::clone(name))
     }
@@ -394,7 +418,8 @@ impl Reconciler {
 
     /// What the chain says; `None` when there is none that could tell.
     async fn ask_chain(&self, record: &Record) -> Option<Result<Finding, RpcFault>> {
-        let chain = self.chains.get(&record.claim.network)?;
+        let sources = self.sources.load_full();
+        let chain = sources.chains.get(&record.claim.network)?;
         Some(chain.look(&Question::about(record)?).await)
     }
 
@@ -460,7 +485,7 @@ impl Reconciler {
             retry_after_s,
         };
         let name = record.facilitator.as_deref().unwrap_or_default();
-        let Some(facilitator) = self.settler.facilitator(name) else {
+        let Some(facilitator) = self.settler.known().get(name) else {
             return unproven(
                 format!("facilitator {name:?} is not configured any more"),
                 None,

@@ -13,6 +13,10 @@ pub mod offers;
 pub mod table;
 pub mod lint;
 pub mod explain;
+pub mod shadow;
+mod unlisted;
+pub mod changes;
+pub mod complaints;
 
 use std::any::Any;
 use std::fmt;
@@ -23,6 +27,7 @@ use thiserror::Error;
 use crate::config::settings::{Location, RateLimit};
 use crate::route::pattern::PatternError;
 use crate::route::price::PriceRule;
+use crate::route::shadow::ShadowRoute;
 use crate::settlement::SettleWhen;
 
 pub use crate::route::table::RouteTable;
@@ -57,6 +62,8 @@ pub enum Access {
     Ambiguous(Arc<Ambiguity>),
     /// Priced by this rule, but no way of paying for it is known at present: 503.
     Unavailable(Arc<str>),
+    /// It would cost something or be refused, but is in shadow: let through, and told so.
+    Shadow(Arc<ShadowRoute>),
 }
 
 /// Why a request was not let through.

@@ -22,6 +22,9 @@ pub use crate::throttle::shares::{Share, Shares};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Searches of the ledger per minute and client, for payments that answer no offer.
+const SEARCHES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
 /// Who asks, as far as an address tells: an IPv4 address, or an IPv6 /64, which is what one customer
 /// of a provider gets at least.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -77,10 +80,11 @@ enum Who {
 /// Counts.
 pub struct Throttle {
     limits: ThrottleLimits,
-    rules: Meters<(Arc<str>, RateLimit, Who)>,
-    calls_by_client: Meters<Client>,
-    calls_by_payer: Meters<Arc<str>>,
-    refused: Meters<Client>,
+    rules: Arc<Meters<(Arc<str>, RateLimit, Who)>>,
+    calls_by_client: Arc<Meters<Client>>,
+    calls_by_payer: Arc<Meters<Arc<str>>>,
+    refused: Arc<Meters<Client>>,
+    searches: Arc<Meters<Client>>,
     barred: Cache<Client, Instant>,
     verifying: Shares<Client>,
 }
@@ -91,10 +95,11 @@ impl Throttle {
     pub fn new(limits: ThrottleLimits) -> Self {
         let keys_max = limits.keys_max;
         Self {
-            rules: Meters::new(keys_max),
-            calls_by_client: Meters::new(keys_max),
-            calls_by_payer: Meters::new(keys_max),
-            refused: Meters::new(keys_max),
+            rules: Arc::new(Meters::new(keys_max)),
+            calls_by_client: Arc::new(Meters::new(keys_max)),
+            calls_by_payer: Arc::new(Meters::new(keys_max)),
+            refused: Arc::new(Meters::new(keys_max)),
+            searches: Arc::new(Meters::new(keys_max)),
             barred: Cache::builder()
                 .max_capacity(keys_max)
                 .eviction_policy(EvictionPolicy::lru())
@@ -103,6 +108,63 @@ impl Throttle {
             verifying: Shares::new(limits.verifying_per_client_max),
             limits,
         }
+    }
+
+    /// The same counts under other limits. A rate that changed is counted anew; how many keys are
+    /// kept count of stays as it was.
+    #[must_use]
+    pub fn with_limits(&self, limits: ThrottleLimits) -> Self {
+        let keys_max = self.limits.keys_max;
+        let limits = ThrottleLimits { keys_max, ..limits };
+        fn kept<K: Eq + std::hash::Hash + Send + Sync + 'static>(
+            meters: &Arc<Meters<K>>,
+            is_same: bool,
+            keys_max: u64,
+        ) -> Arc<Meters<K>> {
+            // The rate of a key is that of its first event.
+            match is_same {
+                true => Arc::clone(meters),
+                false => Arc::new(Meters::new(keys_max)),
+            }
+        }
+        let (old, new) = (&self.limits, &limits);
+        Self {
+            rules: Arc::clone(&self.rules),
+            calls_by_client: kept(
+                &self.calls_by_client,
+                old.calls_per_client == new.calls_per_client,
+                keys_max,
+            ),
+            calls_by_payer: kept(
+                &self.calls_by_payer,
+                old.calls_per_payer == new.calls_per_payer,
+                keys_max,
+            ),
+            refused: kept(
+                &self.refused,
+                old.refused_per_client == new.refused_per_client,
+                keys_max,
+            ),
+            searches: Arc::clone(&self.searches),
+            barred: self.barred.clone(),
+            verifying: self
+                .verifying
+                .with_each_max(limits.verifying_per_client_max),
+            limits,
+        }
+    }
+
+    /// Counts a search of the ledger for a payment that answers no offer.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, when there were too many.
+    pub fn search(&self, client: Client) -> Result<(), Duration> {
+        let rate = Rate {
+            events: SEARCHES_PER_MINUTE,
+            per: MINUTE,
+        };
+        self.searches.count(client, rate)
     }
 
     /// Counts a request under the rule's limit, unless that counts payers.

@@ -8,18 +8,17 @@ use std::time::Duration;
 use pingora::lb::LoadBalancer;
 use pingora::lb::health_check::{HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
-use pingora::services::background::{GenBackgroundService, background_service};
+use pingora::services::background::BackgroundService;
 use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
 use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::config::settings::{HealthSettings, UpstreamSettings};
 use crate::target::CanonicalTarget;
 
 /// All upstreams by name.
 pub type Upstreams = BTreeMap<Arc<str>, Arc<Upstream>>;
-
-/// The background task that keeps an upstream's health up to date.
-pub type HealthService = GenBackgroundService<LoadBalancer<RoundRobin>>;
 
 /// How often servers are looked at in turn before giving up on finding a healthy one.
 const SELECT_ROUNDS_MAX: usize = 256;
@@ -28,6 +27,15 @@ const SELECT_ROUNDS_MAX: usize = 256;
 pub struct Upstream {
     settings: UpstreamSettings,
     servers: Arc<LoadBalancer<RoundRobin>>,
+    /// Ends the health checks, if there are any.
+    end: watch::Sender<bool>,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        // The last request that uses it is over.
+        self.end.send_replace(true);
+    }
 }
 
 /// Why an upstream cannot be used.
@@ -41,14 +49,13 @@ pub struct UpstreamError {
 }
 
 impl Upstream {
-    /// Resolves the servers' names, once, as nginx does: a changed address needs a restart.
+    /// Resolves the servers' names, once, as nginx does: a changed address needs a restart. Health
+    /// checks run on `runtime` until the upstream is dropped.
     ///
     /// # Errors
     ///
     /// [`UpstreamError`] when a name does not resolve.
-    pub fn new(
-        settings: UpstreamSettings,
-    ) -> Result<(Arc<Self>, Option<HealthService>), UpstreamError> {
+    pub fn new(settings: UpstreamSettings, runtime: &Handle) -> Result<Arc<Self>, UpstreamError> {
         let mut addresses = Vec::new();
         for server in &settings.servers {
             let failed = |cause| UpstreamError {
@@ -70,16 +77,27 @@ impl Upstream {
                     cause,
                 }
             })?;
-        let Some(health) = &settings.health else {
-            let servers = Arc::new(servers);
-            return Ok((Arc::new(Self { settings, servers }), None));
-        };
-        watch_health(&mut servers, &settings, health);
-        servers.health_check_frequency = Some(health.interval);
-        servers.parallel_health_check = true;
-        let service = background_service("upstream health", servers);
-        let servers = service.task();
-        Ok((Arc::new(Self { settings, servers }), Some(service)))
+        if let Some(health) = &settings.health {
+            watch_health(&mut servers, &settings, health);
+            servers.health_check_frequency = Some(health.interval);
+            servers.parallel_health_check = true;
+        }
+        let (servers, (end, ended)) = (Arc::new(servers), watch::channel(false));
+        if settings.health.is_some() {
+            let watched = Arc::clone(&servers);
+            runtime.spawn(async move { watched.start(ended).await });
+        }
+        Ok(Arc::new(Self {
+            settings,
+            servers,
+            end,
+        }))
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &UpstreamSettings {
+        &self.settings
     }
 
     /// The next server in turn that is healthy.
@@ -223,7 +241,10 @@ mod tests {
             idle_timeout: second,
             health: None,
         };
-        Upstream::new(settings).unwrap().0
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        Upstream::new(settings, runtime.handle()).unwrap()
     }
 
     #[track_caller]

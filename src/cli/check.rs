@@ -5,11 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::config;
 use crate::config::diagnostic::{Diagnostic, summary};
-use crate::config::settings::Settings;
-use crate::config::{self, Loaded};
-use crate::facilitator::supported::SupportedBook;
-use crate::route::{RouteTable, lint};
+use crate::route::complaints::complaints;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -55,48 +53,8 @@ pub fn run(args: Args) -> ExitCode {
 
 fn check(args: &Args) -> Vec<Diagnostic> {
     match config::load(&args.config) {
-        Ok(loaded) => lints(&loaded),
+        Ok(loaded) => complaints(&loaded),
         Err(report) => report.diagnostics,
-    }
-}
-
-/// Everything that is known about a configuration that could be read.
-pub(super) fn lints(loaded: &Loaded) -> Vec<Diagnostic> {
-    // EVERY SOURCE OF COMPLAINTS IS NAMED HERE, and nowhere else.
-    let settings = &loaded.settings;
-    let found = [
-        loaded.warnings.clone(),
-        config::lint(settings),
-        routes(settings),
-    ];
-    let mut found: Vec<_> = found
-        .into_iter()
-        .flatten()
-        .map(|d| loaded.locate(d))
-        .collect();
-    found.sort_by_key(|diagnostic| diagnostic.severity);
-    found
-}
-
-/// What the route table says: contradictions are errors, oddities are warnings.
-fn routes(settings: &Settings) -> Vec<Diagnostic> {
-    // What facilitators handle is checked when the wall starts: this command asks nobody.
-    match RouteTable::build(settings, &SupportedBook::new()) {
-        Err(errors) => errors
-            .iter()
-            .map(|error| {
-                let complaint = Diagnostic::error(error.fault.code(), error.to_string());
-                complaint.at(&error.at).help(error.fault.help())
-            })
-            .collect(),
-        Ok(table) => lint::lint(settings, &table)
-            .into_iter()
-            .map(|note| {
-                Diagnostic::warning(note.kind.code(), note.message)
-                    .at(&note.at)
-                    .help(note.help)
-            })
-            .collect(),
     }
 }
 
@@ -115,7 +73,7 @@ mod tests {
     use super::*;
 
     fn lints_of(text: &str) -> Vec<Diagnostic> {
-        lints(&config::parse(text, "site.toml", &|_| None).unwrap())
+        complaints(&config::parse(text, "site.toml", &|_| None).unwrap())
     }
 
     #[test]

@@ -107,6 +107,8 @@ enum Outcome {
     /// 402 until it is paid.
     Priced,
     Free,
+    /// Forwarded for nothing, and told what it would cost.
+    Shadow,
     Denied,
     Unlisted,
     Ambiguous,
@@ -117,7 +119,7 @@ enum Outcome {
 impl Outcome {
     const fn is_forwarded(self) -> bool {
         match self {
-            Self::Priced | Self::Free => true,
+            Self::Priced | Self::Free | Self::Shadow => true,
             Self::Denied | Self::Unlisted | Self::Ambiguous | Self::Refused => false,
         }
     }
@@ -351,6 +353,18 @@ fn judge(explanation: &Explanation<'_>) -> (Outcome, String) {
         Access::Free(route) => (
             Outcome::Free,
             format!("forwarded without payment, by {:?}", route.rule),
+        ),
+        Access::Shadow(route) if route.is_unlisted => (
+            Outcome::Shadow,
+            "forwarded without payment: no rule governs it, and the whole wall is in shadow"
+                .to_owned(),
+        ),
+        Access::Shadow(route) => (
+            Outcome::Shadow,
+            format!(
+                "forwarded without payment: rule {:?} has a price, and is in shadow",
+                route.free.rule
+            ),
         ),
         Access::Denied(rule) => (Outcome::Denied, format!("403, by rule {rule:?}")),
         Access::Unlisted => (Outcome::Unlisted, "404: no rule governs it".to_owned()),

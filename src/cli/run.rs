@@ -11,9 +11,10 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::app::{App, Inherited, StartError};
-use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE, check};
+use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE};
 use crate::config;
 use crate::config::diagnostic::Diagnostic;
+use crate::route::complaints::complaints;
 
 /// Arguments of `farewall run`.
 #[derive(Debug, clap::Args)]
@@ -23,8 +24,9 @@ Examples:
   farewall run --config /etc/farewall/farewall.toml
   RUST_LOG=farewall=debug farewall run
 
-It runs in the foreground. SIGTERM lets what is under way finish; SIGINT (Ctrl-C) cuts requests off.
-Either way settlements under way are recorded before it ends.
+It runs in the foreground. SIGHUP reloads the configuration. SIGTERM lets what is under way finish,
+within shutdown_grace_s; SIGINT (Ctrl-C), or a second SIGTERM, cuts requests off. Either way
+settlements under way are recorded before it ends; one more signal ends it at once.
 The log goes to standard error: for people on a terminal, one JSON object a line otherwise.")]
 pub struct Args {
     /// Configuration file
@@ -43,7 +45,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let complaints = check::lints(&loaded);
+    let complaints = complaints(&loaded);
     for complaint in &complaints {
         eprintln!("{complaint}\n");
     }
@@ -52,7 +54,7 @@ pub fn run(args: Args) -> ExitCode {
     }
     let started = Inherited::from_environment()
         .map_err(StartError::from)
-        .and_then(|inherited| App::start(loaded.settings, inherited));
+        .and_then(|inherited| App::start(loaded.settings, Some(args.config), inherited));
     match started {
         Ok(app) => {
             app.run();

@@ -45,6 +45,8 @@ pub(super) const SERVER: Section = Section {
         "trusted_proxies",
         "admin",
         "ca_file",
+        "control",
+        "shadow",
     ],
 };
 
@@ -191,6 +193,7 @@ pub(super) const RULE: Section = Section {
         "kept_response_bytes_max",
         "forward_conditional",
         "rate_limit",
+        "shadow",
     ],
 };
 

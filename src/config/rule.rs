@@ -23,19 +23,22 @@ pub(super) struct Context<'a> {
     pub(super) accepts: &'a Catalogue<AcceptSettings>,
     pub(super) upstreams: &'a Catalogue<UpstreamSettings>,
     pub(super) limits: &'a Limits,
+    /// Whether the whole wall is in shadow.
+    pub(super) shadow: bool,
 }
 
 const PATH_HELP: &str = "write a path such as \"/v1/weather/{city}\" or \"/v1/{*rest}\", \
                          without query, spaces and backslashes";
 
 /// The keys that only a price gives a meaning.
-const PRICED_KEYS: [&str; 6] = [
+const PRICED_KEYS: [&str; 7] = [
     "accept",
     "description",
     "mime_type",
     "settle",
     "kept_response_bytes_max",
     "forward_conditional",
+    "shadow",
 ];
 
 /// All rules of all files, in their order.
@@ -234,6 +237,7 @@ fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
     let type_help = "write a media type such as \"application/json\"";
     let mime_type = reader.parsed("mime_type", "bad-value", type_help, values::media_type);
     let forward_conditional = reader.boolean("forward_conditional", false);
+    let shadow = reader.boolean("shadow", false) || context.shadow;
     let price = price(reader);
     let accepts = amounts(reader, price.as_ref(), context.accepts);
     Some(PricedRule {
@@ -244,6 +248,7 @@ fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
         settle: settle?,
         kept_response_bytes_max: kept.unwrap_or(limits.kept_response_bytes_max),
         forward_conditional,
+        shadow,
     })
 }
 

@@ -11,7 +11,9 @@ use super::document::{Span, Table, Value};
 use super::keys::{self, Section};
 use super::reader::Reader;
 use super::secrets::Surroundings;
-use super::settings::{CorsSettings, IpRange, Limits, ListenSettings, ServerSettings, TlsFiles};
+use super::settings::{
+    ControlSettings, CorsSettings, IpRange, Limits, ListenSettings, ServerSettings, TlsFiles,
+};
 use super::values;
 
 const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
@@ -37,7 +39,12 @@ pub(super) fn section<T>(
     ))
 }
 
-pub(super) fn server(top: &Reader<'_>, around: &dyn Surroundings) -> Option<ServerSettings> {
+/// `beside` is where the control socket goes that nobody named: a file whose name begins so.
+pub(super) fn server(
+    top: &Reader<'_>,
+    around: &dyn Surroundings,
+    beside: Option<&Path>,
+) -> Option<ServerSettings> {
     section(top, "server", keys::SERVER, |reader| {
         let help = "write the origin that clients use, as \"https://api.example.com\"";
         let origin = reader
@@ -63,6 +70,8 @@ pub(super) fn server(top: &Reader<'_>, around: &dyn Surroundings) -> Option<Serv
             admin: admin(reader),
             ca_file,
             permit2_allowance_as_402: reader.boolean("permit2_allowance_as_402", false),
+            control: own_control(reader, around, beside),
+            shadow: reader.boolean("shadow", false),
         };
         Some(settings)
     })
@@ -85,6 +94,49 @@ fn admin(reader: &Reader<'_>) -> Option<SocketAddr> {
     }
     let help = "write an IP address and a port, as \"127.0.0.1:8086\", or \"off\"";
     reader.parse(text, at, "bad-address", help, address)
+}
+
+/// The control socket alone, whatever is wrong with the rest.
+pub(super) fn control(
+    top: &Reader<'_>,
+    around: &dyn Surroundings,
+    beside: Option<&Path>,
+) -> Option<ControlSettings> {
+    section(top, "server", keys::SERVER, |reader| {
+        own_control(reader, around, beside)
+    })
+}
+
+/// A path, `"off"`, or by default a file in the service's own directory, else beside the ledger.
+fn own_control(
+    reader: &Reader<'_>,
+    around: &dyn Surroundings,
+    beside: Option<&Path>,
+) -> Option<ControlSettings> {
+    if let Some((text, _)) = reader.text("control") {
+        return (text.value != "off")
+            .then(|| reader.path("control"))
+            .flatten()
+            .map(|path| ControlSettings {
+                path,
+                is_wanted: true,
+            });
+    }
+    // systemd separates several directories by colons.
+    let own = around.variable("RUNTIME_DIRECTORY").unwrap_or_default();
+    let own = own.split(':').next().filter(|own| !own.is_empty());
+    let path = match own {
+        Some(own) => Path::new(own).join("control"),
+        None => {
+            let mut path = beside?.as_os_str().to_owned();
+            path.push(".control");
+            path.into()
+        }
+    };
+    Some(ControlSettings {
+        path,
+        is_wanted: false,
+    })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -46,7 +46,7 @@ pub struct Settings {
 }
 
 /// `[server]`: what is true of the whole wall.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerSettings {
     /// `public_origin`: scheme, host and port that clients use, without a trailing slash.
     pub public_origin: Arc<str>,
@@ -67,6 +67,19 @@ pub struct ServerSettings {
     /// `permit2_allowance_as_402`: answer 402 instead of 412 when the buyer must approve Permit2
     /// first; default false. The official fetch client reacts to 402 only.
     pub permit2_allowance_as_402: bool,
+    /// `control`: the socket that `farewall reload` talks to; `None` for none.
+    pub control: Option<ControlSettings>,
+    /// `shadow`: nothing is refused for want of a payment, and nothing is charged; default false.
+    pub shadow: bool,
+}
+
+/// `control`: a Unix socket for commands to the running wall.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ControlSettings {
+    /// Where; default: in `$RUNTIME_DIRECTORY`, else beside the ledger.
+    pub path: PathBuf,
+    /// Whether it was written down: then the wall does not start without it.
+    pub is_wanted: bool,
 }
 
 /// One address range in CIDR notation.
@@ -101,7 +114,7 @@ impl IpRange {
 }
 
 /// `[[listen]]`: one listening socket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenSettings {
     /// `address`: IP and port.
     pub address: SocketAddr,
@@ -113,7 +126,7 @@ pub struct ListenSettings {
 }
 
 /// Certificate chain and private key, both PEM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TlsFiles {
     /// Chain, leaf first.
     pub cert: PathBuf,
@@ -122,7 +135,7 @@ pub struct TlsFiles {
 }
 
 /// `[limits]`: everything that strangers can make grow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// `request_body_bytes_max`: default 10 MiB; a rule may say otherwise.
     pub request_body_bytes_max: u64,
@@ -167,7 +180,7 @@ pub struct Limits {
 }
 
 /// `[ledger]`: where payments are remembered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum LedgerSettings {
     /// `path`: an SQLite file of this wall alone; default `farewall.db` beside the configuration file.
     File(PathBuf),
@@ -176,7 +189,7 @@ pub enum LedgerSettings {
 }
 
 /// A PostgreSQL server that keeps the ledger.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct LedgerServer {
     /// From `url`: where, as whom, and with which (secret) password; TLS is decided by `tls`.
     pub connection: tokio_postgres::Config,
@@ -212,7 +225,7 @@ impl std::fmt::Debug for LedgerServer {
 }
 
 /// `[facilitator.NAME]`.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct FacilitatorSettings {
     /// Its name.
     pub name: Arc<str>,
@@ -243,7 +256,7 @@ pub struct FacilitatorSettings {
 }
 
 /// Headers by endpoint: name and value. Values are secrets.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct EndpointHeaders {
     /// For `/verify`.
     pub verify: Vec<(String, String)>,
@@ -263,7 +276,7 @@ impl std::fmt::Debug for FacilitatorSettings {
 }
 
 /// `[accept.NAME]`: one way of being paid.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcceptSettings {
     /// Its name.
     pub name: Arc<str>,
@@ -311,7 +324,7 @@ pub enum AcceptMethod {
 }
 
 /// `[upstream.NAME]`.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct UpstreamSettings {
     /// Its name.
     pub name: Arc<str>,
@@ -366,7 +379,7 @@ pub struct ServerAddress {
 }
 
 /// `[upstream.NAME.health]`: active health checks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HealthSettings {
     /// `path`: asked with GET, must answer 200; `None` means that a TCP connection is enough.
     pub path: Option<String>,
@@ -465,6 +478,9 @@ pub struct PricedRule {
     pub kept_response_bytes_max: u64,
     /// `forward_conditional`: pass `If-*` and `Range` on, and charge 304 and 206; default false.
     pub forward_conditional: bool,
+    /// `shadow`, of the rule or of the whole wall: it is said what it would cost, and nothing is
+    /// charged; default false.
+    pub shadow: bool,
 }
 
 /// `unmatched`: what happens to requests that no rule governs.
@@ -475,10 +491,12 @@ pub enum Unmatched {
     Deny,
     /// `unmatched = "free"`: forwarded to this upstream.
     Free(Arc<str>),
+    /// Denied, but the whole wall is in shadow: forwarded to this upstream.
+    Shadow(Arc<str>),
 }
 
 /// `[cors]`: how preflights are answered, and what browsers may read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CorsSettings {
     /// `allow_origins`: exact origins, or `*`; default `["*"]`; empty: preflights go unanswered (403).
     pub allow_origins: Vec<String>,
@@ -489,7 +507,7 @@ pub struct CorsSettings {
 }
 
 /// `[network.NAME]`: where a chain is asked what became of a payment.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct NetworkSettings {
     /// The network, always of the EVM family.
     pub network: Network,

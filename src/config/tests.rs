@@ -113,7 +113,9 @@ fn settings_as_debug_text_hold_no_secret() {
          settle_headers = { X-Settle = \"${SETTLE}\" }\n",
     );
     let text = text.replacen("pay_to", "facilitators = [\"f\"]\npay_to", 1);
-    let env = |name: &str| Some(format!("planted-{name}"));
+    // No secret, and not named by the operator.
+    let is_asked_for = |name: &str| name != "RUNTIME_DIRECTORY";
+    let env = |name: &str| is_asked_for(name).then(|| format!("planted-{name}"));
     let loaded = parse(&text, "site.toml", &env).unwrap_or_else(|report| panic!("{report}"));
     let key = &loaded.settings.facilitators["g"].headers.settle;
     assert!(key.iter().any(|(_, value)| value == "planted-SETTLE"));
@@ -124,4 +126,24 @@ fn settings_as_debug_text_hold_no_secret() {
     ] {
         assert!(!shown.contains("planted-"), "{shown}");
     }
+}
+
+#[test]
+fn the_control_socket_goes_with_the_ledger_unless_it_is_named() {
+    #[track_caller]
+    fn check(server: &str, env: &dyn Fn(&str) -> Option<String>, want: Option<(&str, bool)>) {
+        let text = BASE.replacen("[server]\n", &format!("[server]\n{server}\n"), 1);
+        let text = format!("{text}\n[ledger]\npath = \"a.db\"\n");
+        let loaded = parse(&text, "site.toml", env).unwrap_or_else(|report| panic!("{report}"));
+        let control = loaded.settings.server.control;
+        let got = control
+            .as_ref()
+            .map(|c| (c.path.to_str().unwrap(), c.is_wanted));
+        assert_eq!(got, want);
+    }
+    let service = |name: &str| (name == "RUNTIME_DIRECTORY").then(|| "/run/a:/run/b".to_owned());
+    check("", &|_| None, Some(("a.db.control", false)));
+    check("", &service, Some(("/run/a/control", false)));
+    check("control = \"c\"", &service, Some(("c", true)));
+    check("control = \"off\"", &service, None);
 }

@@ -18,6 +18,7 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const PAYMENTS_MAX: u64 = 100_000;
 
 /// How often buyers hung up, by payment.
+#[derive(Clone)]
 pub(super) struct Abandoned(Cache<PaymentKey, u32>);
 
 impl Default for Abandoned {

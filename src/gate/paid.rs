@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::chain::{Payer, PaymentKey};
 use crate::gate::in_flight::Slot;
-use crate::gate::settler::{Order, Settler};
+use crate::gate::settler::{Among, Order, Settler};
 use crate::gate::{PaymentRefusal, Refusal, UpstreamFailure};
 use crate::kept::KeptResponse;
 use crate::ledger::{BodyDigest, Claim, ClaimId, Fingerprint, Record, SharedResponse};
@@ -89,7 +89,7 @@ impl Paid {
         proof: &VerifiedProof,
         fingerprint: Fingerprint,
         claim: Claim,
-        slot: Slot,
+        (slot, among): (Slot, Among),
     ) -> Self {
         let payer = proof.payer().clone();
         let (id, stage) = (claim.id(), Stage::Claimed(claim));
@@ -98,7 +98,7 @@ impl Paid {
             purchase,
             proof.proof(),
             (fingerprint, payer, id, stage),
-            slot,
+            (slot, among),
         );
         // Who found it good is asked first to settle it.
         paid.order
@@ -114,7 +114,7 @@ impl Paid {
         proof: &Proof,
         (record, receipt): (&Record, Option<SettlementResponse>),
         never_sent: bool,
-        slot: Slot,
+        (slot, among): (Slot, Among),
     ) -> Self {
         slot.mark_sold();
         let stage = Stage::Settled {
@@ -123,7 +123,7 @@ impl Paid {
         };
         let (fingerprint, payer) = (record.claim.fingerprint, record.claim.payer.clone());
         let who = (fingerprint, payer, record.id, stage);
-        let paid = Self::new(settler, purchase, proof, who, slot);
+        let paid = Self::new(settler, purchase, proof, who, (slot, among));
         paid.sent_before(!never_sent)
     }
 
@@ -137,7 +137,7 @@ impl Paid {
         purchase: &Purchase,
         proof: &Proof,
         (fingerprint, payer, claim, stage): (Fingerprint, Payer, ClaimId, Stage),
-        slot: Slot,
+        (slot, among): (Slot, Among),
     ) -> Self {
         let offer = proof.offer();
         let order = Order {
@@ -147,6 +147,7 @@ impl Paid {
             claim,
             request: proof.request().clone(),
             facilitators: proof.offer().facilitators.clone(),
+            among,
             body: None,
             payer_unknown: proof.payer().as_str().is_empty(),
         };

@@ -4,7 +4,7 @@
 //! Several facilitators never settle one payment: the next is asked only when the request certainly
 //! did not reach the one before. Whatever else went wrong is unknown, and the reconciler's business.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,9 +18,11 @@ use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
+use crate::gate::known::Known;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics;
 use crate::money::AtomicAmount;
+use crate::proof::verify::Facilitators;
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
@@ -29,9 +31,6 @@ const RECORD_PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The last one; all together about 25 seconds.
 const RECORD_PAUSE_MAX: Duration = Duration::from_secs(13);
-
-/// The facilitators by name.
-pub type Facilitators = BTreeMap<Arc<str>, Arc<dyn Facilitator>>;
 
 /// A settlement that is durably known to have succeeded.
 #[derive(Clone, Debug)]
@@ -42,13 +41,23 @@ pub struct Settled {
 
 /// Settles, and records what came of it.
 pub struct Settler {
-    facilitators: Facilitators,
+    known: Known,
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
     /// Whether the request that each is for has ended meanwhile.
     active: Mutex<HashMap<ClaimId, bool>>,
     tasks: AtomicUsize,
+}
+
+/// The facilitators that an order may go to, by name.
+#[derive(Clone)]
+pub struct Among(pub Arc<Facilitators>);
+
+impl std::fmt::Debug for Among {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A claim that a task works on, panics included.
@@ -81,6 +90,8 @@ pub struct Order {
     pub request: FacilitatorRequest,
     /// Facilitators in the order of preference.
     pub facilitators: Vec<Arc<str>>,
+    /// Those of the configuration that the request began with.
+    pub among: Among,
     /// Digest of the request body, if known.
     pub body: Option<BodyDigest>,
     /// Whether the payer is only known from the receipt.
@@ -97,7 +108,7 @@ impl Settler {
         runtime: Handle,
     ) -> Arc<Self> {
         Arc::new(Self {
-            facilitators,
+            known: Known::new(facilitators),
             ledger,
             clock,
             runtime,
@@ -118,10 +129,10 @@ impl Settler {
         self.active.lock().contains_key(&claim)
     }
 
-    /// A facilitator by name.
+    /// Whom unknown settlements may be asked about.
     #[must_use]
-    pub fn facilitator(&self, name: &str) -> Option<&Arc<dyn Facilitator>> {
-        self.facilitators.get(name)
+    pub const fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Settles the claim. Whoever waits may go away: the task goes on until the outcome is recorded.
@@ -152,7 +163,7 @@ impl Settler {
     /// Asks one facilitator, and the next only when the one before certainly was not reached. Who
     /// is going to be asked is on record before.
     async fn settle_and_record(self: &Arc<Self>, order: &Order) -> Result<Settled, PaymentRefusal> {
-        let candidates = self.candidates(order);
+        let candidates = candidates(order);
         if candidates.is_empty() {
             drop(self.record_released(order.claim, "facilitator_unknown"));
             return Err(PaymentRefusal::SettlementNotSent);
@@ -174,6 +185,7 @@ impl Settler {
                 Err(error) => return Err(still_settling(order.claim, &error)),
             }
             reach(Step::Settling);
+            self.known.keep(&name, &facilitator);
             let answer = facilitator.settle(&order.request).await;
             reach(Step::Answered);
             metrics::settlement(&name, answer.word());
@@ -194,18 +206,6 @@ impl Settler {
         self.record_refused(order.claim, reason, &SettlementResponse::default())
             .await?;
         Err(PaymentRefusal::SettlementNotSent)
-    }
-
-    /// The facilitators of the order, fit ones first. None is left out: one that kept failing is
-    /// still better than giving up.
-    fn candidates(&self, order: &Order) -> Vec<(Arc<str>, Arc<dyn Facilitator>)> {
-        let mut all: Vec<_> = order
-            .facilitators
-            .iter()
-            .filter_map(|name| Some((Arc::clone(name), Arc::clone(self.facilitators.get(name)?))))
-            .collect();
-        all.sort_by_cached_key(|(_, facilitator)| facilitator.fitness());
-        all
     }
 
     async fn refused(
@@ -391,6 +391,19 @@ impl Settler {
             work.await
         })
     }
+}
+
+/// The facilitators of the order, fit ones first. None is left out: one that kept failing is
+/// still better than giving up.
+fn candidates(order: &Order) -> Vec<(Arc<str>, Arc<dyn Facilitator>)> {
+    let among = &order.among.0;
+    let mut all: Vec<_> = order
+        .facilitators
+        .iter()
+        .filter_map(|name| Some((Arc::clone(name), Arc::clone(among.get(name)?))))
+        .collect();
+    all.sort_by_cached_key(|(_, facilitator)| facilitator.fitness());
+    all
 }
 
 /// What the ledger did not take leaves the claim `settling`: the reconciler goes on with it.

@@ -7,6 +7,7 @@
 )]
 
 mod clock;
+mod former;
 mod interleavings;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use crate::facilitator::{
 use crate::ledger::Filter;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::money::AtomicAmount;
+use crate::proof::ProofError;
 use crate::proof::cache::VerdictCache;
 use crate::reconcile::{Preferences, Reconciler};
 use crate::route::fixture::{PAY_TO, priced, rules, settings};
@@ -221,28 +223,48 @@ impl World {
 
     /// Payment `n`, presented for a path.
     async fn present(&self, n: u64, path: &str) -> Result<Admission, PaymentRefusal> {
+        let refusal = match self.ask(&proof(n), 2, path).await {
+            Ok(admission) => return Ok(admission),
+            Err(refusal) => refusal,
+        };
+        let Refusal::Payment { why, .. } = refusal else {
+            panic!("{refusal}");
+        };
+        Err(why)
+    }
+
+    async fn present_as(&self, proof: &str, version: u8, path: &str) -> Result<Admission, Refusal> {
+        self.ask(proof, version, path).await
+    }
+
+    async fn is_denied(&self, path: &str) -> bool {
+        matches!(
+            self.ask(&proof(1), 2, path).await,
+            Err(Refusal::Denied { .. })
+        )
+    }
+
+    async fn ask(&self, proof: &str, version: u8, path: &str) -> Result<Admission, Refusal> {
         let host = CanonicalHost::parse(b"api.example.com", Scheme::Https).unwrap();
         let target = CanonicalTarget::parse(path.as_bytes(), 100).unwrap();
-        let proof = proof(n);
+        let of = |wanted| match version == wanted {
+            true => vec![proof.as_bytes()],
+            false => Vec::new(),
+        };
         let ask = Ask {
             method: "GET",
             host: &host,
             target: &target,
             proof: ProofHeaders {
-                payment_signature: vec![proof.as_bytes()],
-                x_payment: Vec::new(),
+                payment_signature: of(2),
+                x_payment: of(1),
             },
             has_body: false,
             content_length: None,
             idempotency_key: None,
             client: Client::at(None),
         };
-        self.gate.admit(&ask).await.map_err(|refusal| {
-            let Refusal::Payment { why, .. } = refusal else {
-                panic!("{refusal}");
-            };
-            why
-        })
+        self.gate.admit(&ask).await
     }
 
     /// The same, for who expects to go upstream.
@@ -314,6 +336,11 @@ async fn what_is_under_way_shows_no_signature_as_debug_text() {
 
 /// A proof that is good from ten minutes before [`NOW`] until five minutes after it.
 fn proof(n: u64) -> String {
+    proof_in(2, n)
+}
+
+/// The same in a version of the protocol.
+fn proof_in(version: u8, n: u64) -> String {
     let key = SecretKey::from_byte_array([7; 32]).unwrap();
     let authorization = Authorization::new(
         eip712::address_of(&key),
@@ -325,6 +352,12 @@ fn proof(n: u64) -> String {
     );
     let domain = eip712::domain_separator("USDC", Some("2"), 84_532, USDC.parse().unwrap());
     let signature = eip712::sign(authorization.digest(domain), &key);
+    if version == 1 {
+        return header::encode(&json!({
+            "x402Version": 1, "scheme": "exact", "network": "base-sepolia",
+            "payload": authorization.to_payload(&signature),
+        }));
+    }
     header::encode(&json!({
         "x402Version": 2,
         "payload": authorization.to_payload(&signature),

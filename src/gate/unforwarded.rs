@@ -12,6 +12,7 @@ use crate::chain::PaymentKey;
 const PAYMENTS_MAX: u64 = 100_000;
 
 /// Such payments.
+#[derive(Clone)]
 pub(super) struct Unforwarded(Cache<PaymentKey, ()>);
 
 impl Default for Unforwarded {

@@ -49,16 +49,19 @@ pub enum Verdict {
     },
 }
 
-/// Under which a verdict is kept: SHA-256 of accept, payment and facilitator request.
+/// Under which a verdict is kept: SHA-256 of accept, payment, facilitator request, and which
+/// facilitators could be asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VerdictKey([u8; 32]);
 
 impl VerdictKey {
-    /// The key of the question that `proof` asks.
+    /// The key of the question that `proof` asks. `askers` is another number whenever facilitators
+    /// or who uses which have changed: who was not asked has no verdict.
     #[must_use]
-    pub fn of(proof: &Proof) -> Self {
+    pub fn of(proof: &Proof, askers: u64) -> Self {
         let mut hash = Sha256::new();
         for field in [
+            &askers.to_be_bytes(),
             proof.offer.accept.as_bytes(),
             &proof.payment.key().0,
             proof.request.body.as_bytes(),

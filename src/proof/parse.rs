@@ -43,7 +43,10 @@ pub fn parse(
     }
 }
 
-fn single<'a>(values: &[&'a [u8]], name: &'static str) -> Result<Option<&'a [u8]>, ProofError> {
+pub(super) fn single<'a>(
+    values: &[&'a [u8]],
+    name: &'static str,
+) -> Result<Option<&'a [u8]>, ProofError> {
     match values {
         [] => Ok(None),
         [value] => Ok(Some(value)),
@@ -51,7 +54,7 @@ fn single<'a>(values: &[&'a [u8]], name: &'static str) -> Result<Option<&'a [u8]
     }
 }
 
-fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofError> {
+pub(super) fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofError> {
     match header::decode(value, bytes_max)? {
         Value::Object(members) => Ok(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {

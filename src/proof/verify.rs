@@ -88,25 +88,70 @@ pub enum VerifyError {
 /// Turns checked proofs into verified ones.
 pub struct Verifier {
     cache: VerdictCache,
-    facilitators: BTreeMap<Arc<str>, Arc<dyn Facilitator>>,
+    facilitators: Arc<Facilitators>,
     runtime: Handle,
+    /// Differs from that of earlier verifiers with other facilitators.
+    askers: u64,
 }
+
+/// The facilitators by name.
+pub type Facilitators = BTreeMap<Arc<str>, Arc<dyn Facilitator>>;
 
 impl Verifier {
     /// A verifier that asks these facilitators, by their names in the configuration.
     ///
     /// Calls run on `runtime`, because their pooled connections outlive the caller's own.
     #[must_use]
-    pub fn new(
-        cache: VerdictCache,
-        facilitators: BTreeMap<Arc<str>, Arc<dyn Facilitator>>,
-        runtime: Handle,
-    ) -> Self {
+    pub fn new(cache: VerdictCache, facilitators: Facilitators, runtime: Handle) -> Self {
         Self {
             cache,
-            facilitators,
+            facilitators: Arc::new(facilitators),
             runtime,
+            askers: 0,
         }
+    }
+
+    /// A verifier for another configuration. It remembers the same verdicts, unless `anew`: then
+    /// none, because facilitators or who uses which have changed.
+    #[must_use]
+    pub fn successor(&self, facilitators: Facilitators, anew: bool) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            facilitators: Arc::new(facilitators),
+            runtime: self.runtime.clone(),
+            askers: self.askers.saturating_add(u64::from(anew)),
+        }
+    }
+
+    /// This verifier for offers of its own configuration, after `current` has taken its place: a
+    /// facilitator that is still configured is asked as it is configured now.
+    #[must_use]
+    pub fn retired(&self, current: &Self) -> Self {
+        let now = |name: &Arc<str>| current.facilitators.get(name);
+        let differs = |(name, own): (&Arc<str>, &Arc<dyn Facilitator>)| {
+            now(name).is_some_and(|now| !Arc::ptr_eq(now, own))
+        };
+        let has_changed = self.facilitators.iter().any(differs);
+        let renewed = self.facilitators.iter().map(|(name, own)| {
+            let asked = now(name).unwrap_or(own);
+            (Arc::clone(name), Arc::clone(asked))
+        });
+        Self {
+            cache: self.cache.clone(),
+            facilitators: Arc::new(renewed.collect()),
+            runtime: self.runtime.clone(),
+            askers: if has_changed {
+                current.askers
+            } else {
+                self.askers
+            },
+        }
+    }
+
+    /// Who may be asked.
+    #[must_use]
+    pub const fn facilitators(&self) -> &Arc<Facilitators> {
+        &self.facilitators
     }
 
     /// The verdict on `proof`, remembered or asked for.
@@ -120,7 +165,7 @@ impl Verifier {
         now: UnixSeconds,
     ) -> Result<VerifiedProof, VerifyError> {
         let proof = proof.into_proof();
-        let key = VerdictKey::of(&proof);
+        let key = VerdictKey::of(&proof, self.askers);
         if let Some(verdict) = self.cache.get(&key, now) {
             return decide(proof, verdict, Freshness::Cached);
         }
@@ -140,7 +185,7 @@ impl Verifier {
     #[must_use]
     pub fn remembers(&self, proof: &CheckedProof, now: UnixSeconds) -> bool {
         self.cache
-            .get(&VerdictKey::of(proof.proof()), now)
+            .get(&VerdictKey::of(proof.proof(), self.askers), now)
             .is_some()
     }
 

@@ -23,7 +23,7 @@ impl Wall {
         refusal: &Refusal,
     ) -> Result<()> {
         tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "response withheld");
-        let answer = respond::answer(refusal, &self.seller)?;
+        let answer = respond::answer(refusal, &ctx.rules.seller)?;
         ctx.outcome = Outcome(answer.outcome);
         *response = answer.head;
         response.insert_header("X-Request-Id", ctx.request_id.header()?)?;
@@ -47,7 +47,7 @@ impl Wall {
         } else if let Refusal::RateLimited { rule, .. } = refusal {
             ctx.rule = Some(Arc::clone(rule));
         }
-        let answer = respond::answer(refusal, &self.seller)?;
+        let answer = respond::answer(refusal, &ctx.rules.seller)?;
         ctx.outcome = Outcome(answer.outcome);
         if answer.head.status.is_server_error() {
             tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "request refused");
@@ -90,7 +90,7 @@ impl Wall {
                 .map(|()| true);
         };
         ctx.outcome = Outcome("preflight");
-        let mut head = cors::preflight(&self.cors, session.req_header(), &origin)?;
+        let mut head = cors::preflight(&ctx.rules.cors, session.req_header(), &origin)?;
         head.insert_header("X-Request-Id", ctx.request_id.header()?)?;
         body::drain_small(session).await;
         session.write_response_header(Box::new(head), true).await?;
@@ -110,7 +110,7 @@ impl Wall {
         let digest = if session.as_downstream_mut().is_body_empty() {
             Some(digest_of(b""))
         } else {
-            body::digest(session, limit, self.body_timeout).await?
+            body::digest(session, limit, ctx.rules.body_timeout).await?
         };
         let Some(digest) = digest else {
             return self
@@ -140,7 +140,7 @@ impl Wall {
         let written = self
             .write(session, ctx, head, replay.kept.body.clone())
             .await;
-        self.gate.finish_replay(replay, written.is_ok());
+        ctx.rules.gate.finish_replay(replay, written.is_ok());
         written.map(|()| true)
     }
 }

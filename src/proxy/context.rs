@@ -14,12 +14,14 @@ use sha2::{Digest, Sha256};
 use crate::gate::{Paid, Refusal};
 use crate::kept::{KeptResponse, Recorder};
 use crate::ledger::BodyDigest;
+use crate::proxy::Generation;
 use crate::target::{CanonicalHost, CanonicalTarget};
 use crate::upstream::Upstream;
 
 /// What one request carries.
-#[derive(Default)]
 pub struct RequestCtx {
+    /// The configuration that it began with, to its end.
+    pub(super) rules: Arc<Generation>,
     /// Where the request stands with the gate.
     pub(super) stage: Stage,
     /// When it began.
@@ -48,8 +50,35 @@ pub struct RequestCtx {
     pub(super) substitute: Substitute,
     /// Why the response is not released, on its way to the phase that answers.
     pub(super) refusal: Option<Refusal>,
+    /// What it would have cost, when it is in shadow.
+    pub(super) shadow: Option<String>,
     /// Counts the request as under way until it is dropped.
-    pub(super) _under_way: Option<UnderWay>,
+    _under_way: UnderWay,
+}
+
+impl RequestCtx {
+    /// Nothing is known yet.
+    pub(super) fn new(rules: Arc<Generation>, under_way: UnderWay) -> Self {
+        Self {
+            rules,
+            stage: Stage::default(),
+            started: None,
+            request_id: RequestId::default(),
+            rule: None,
+            outcome: Outcome::default(),
+            host: None,
+            target: None,
+            allow_origin: None,
+            upstream: None,
+            forwarded: None,
+            body: BodyMeter::default(),
+            recording: None,
+            substitute: Substitute::default(),
+            refusal: None,
+            shadow: None,
+            _under_way: under_way,
+        }
+    }
 }
 
 /// A request under way; the count goes down when it is dropped, panics included.

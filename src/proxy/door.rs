@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
@@ -40,7 +41,7 @@ pub struct DoorLimits {
 pub struct Connections {
     places: Semaphore,
     shares: Shares<Client>,
-    trusted_proxies: Vec<IpRange>,
+    trusted_proxies: ArcSwap<Vec<IpRange>>,
 }
 
 impl Connections {
@@ -50,13 +51,18 @@ impl Connections {
         Self {
             places: Semaphore::new(max.min(Semaphore::MAX_PERMITS)),
             shares: Shares::new(per_client_max),
-            trusted_proxies,
+            trusted_proxies: ArcSwap::from_pointee(trusted_proxies),
         }
+    }
+
+    /// Trusts others from the next connection on.
+    pub fn trust(&self, trusted_proxies: Vec<IpRange>) {
+        self.trusted_proxies.store(Arc::new(trusted_proxies));
     }
 
     /// The client's share, `None` inside for a trusted proxy; or why there is none.
     fn share(&self, peer: Option<IpAddr>) -> Result<Option<Share<Client>>, &'static str> {
-        let trusted = |ip| self.trusted_proxies.iter().any(|r| r.contains(ip));
+        let trusted = |ip| self.trusted_proxies.load().iter().any(|r| r.contains(ip));
         if peer.is_some_and(trusted) {
             return Ok(None);
         }

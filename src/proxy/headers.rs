@@ -74,6 +74,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 /// Whether only the wall may set a header of this name.
 fn is_ours(name: &str) -> bool {
     name.starts_with("x-farewall-")
+        || name.starts_with("farewall-")
         || name.starts_with("payment-")
         || name == "x-payment"
         || name.starts_with("x-payment-")
@@ -93,7 +94,7 @@ pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempot
 fn may_be_unwanted(name: &HeaderName) -> bool {
     matches!(
         name.as_str().as_bytes().first(),
-        Some(b'e' | b'k' | b'p' | b's' | b't' | b'u' | b'x')
+        Some(b'e' | b'f' | b'k' | b'p' | b's' | b't' | b'u' | b'x')
     )
 }
 

@@ -11,6 +11,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use serde_json::json;
 
+use crate::chain::Network;
+use crate::chain::assets::v1_name;
 use crate::challenge;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
 use crate::route::price::PriceRule;
@@ -296,7 +298,9 @@ pub(super) fn set_receipt(
                 .offers
                 .iter()
                 .find(|o| o.network.as_str() == receipt.network);
-            if let Some(name) = offer.and_then(|o| o.v1_network) {
+            // Paid at a price of an earlier configuration, perhaps on another network.
+            let by_name = || v1_name(&Network::parse_caip2(&receipt.network).ok()?);
+            if let Some(name) = offer.and_then(|o| o.v1_network).or_else(by_name) {
                 name.clone_into(&mut receipt.network);
             }
             header::X_PAYMENT_RESPONSE

@@ -32,6 +32,8 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             admin: None,
             ca_file: None,
             permit2_allowance_as_402: false,
+            control: None,
+            shadow: false,
         },
         listeners: Vec::new(),
         limits: Limits {
@@ -178,7 +180,19 @@ pub(crate) fn priced_by(accepts: &[&str], units: u128) -> RuleAccess {
         settle: SettleWhen::AfterResponse,
         kept_response_bytes_max: 30,
         forward_conditional: false,
+        shadow: false,
     })
+}
+
+/// So many atomic units of `usdc`, and in shadow.
+pub(crate) fn shadowed(units: u128) -> RuleAccess {
+    match priced(units) {
+        RuleAccess::Priced(rule) => RuleAccess::Priced(PricedRule {
+            shadow: true,
+            ..rule
+        }),
+        other @ (RuleAccess::Free | RuleAccess::Deny) => other,
+    }
 }
 
 /// Rules by name from `(what it matches, what it grants)`; the name is the text of the match.

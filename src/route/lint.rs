@@ -49,6 +49,8 @@ pub enum NoteKind {
     UnmatchedFree,
     /// Requests of the rule are refused, because in another spelling they are dearer or denied.
     Refused,
+    /// The rule has a price and charges nothing.
+    Shadow,
 }
 
 impl NoteKind {
@@ -62,6 +64,7 @@ impl NoteKind {
             Self::FreeHost => "free-host",
             Self::UnmatchedFree => "unmatched-free",
             Self::Refused => "refused-spelling",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -80,6 +83,10 @@ pub fn lint(settings: &Settings, table: &RouteTable) -> Vec<RouteNote> {
             Grant::Priced(_) | Grant::Unavailable(_) => {
                 notes.extend(free_method(table, rule));
                 notes.extend(free_host(table, rule));
+                notes.extend(refused(table, rule));
+            }
+            Grant::Shadow(_) => {
+                notes.push(shadow(rule));
                 notes.extend(refused(table, rule));
             }
             Grant::Denied => {}
@@ -187,6 +194,15 @@ fn note(kind: NoteKind, rule: &Rule, message: String, help: &str) -> RouteNote {
 
 fn place(rule: &Rule) -> String {
     format!("{:?} ({}:{})", rule.name, rule.at.file, rule.at.line)
+}
+
+fn shadow(rule: &Rule) -> RouteNote {
+    let message = format!(
+        "rule {:?} is in shadow: it charges nothing and refuses nobody",
+        rule.name
+    );
+    let help = "take `shadow = true` out of the rule, or out of [server], to sell it";
+    note(NoteKind::Shadow, rule, message, help)
 }
 
 fn unreachable(table: &RouteTable, rule: &Rule) -> Option<RouteNote> {

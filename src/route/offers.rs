@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, address};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::chain::assets::{self, v1_name};
-use crate::chain::{Network, parse_evm_address};
+use crate::chain::{Asset, Network, PayTo, parse_evm_address};
 use crate::config::settings::{AcceptMethod, AcceptSettings, Settings};
 use crate::facilitator::supported::SupportedBook;
-use crate::money::AtomicAmount;
+use crate::money::{AtomicAmount, Decimals};
 use crate::route::RouteFault;
 use crate::route::price::{EvmTerms, Method, Offer, Quote};
 use crate::x402::eip712::domain_separator;
@@ -276,6 +277,71 @@ fn make_offer(
         requirements,
         method: terms.method.clone(),
         facilitators: terms.facilitators.clone(),
+    })
+}
+
+/// The offer that these requirements are, as they were sent to a facilitator earlier or are named by
+/// a client; `None` when they cannot be read.
+///
+/// It names no facilitator and no symbol: it is for recognising a payment, not for selling.
+#[must_use]
+pub fn remembered(accept: &Arc<str>, requirements_json: Value) -> Option<Offer> {
+    let requirements = PaymentRequirements::deserialize(&requirements_json).ok()?;
+    let network = Network::parse_caip2(&requirements.network).ok()?;
+    let extra = |name: &str| requirements.extra.as_ref()?.get(name)?.as_str();
+    let address = |text: &str| parse_evm_address(text).ok();
+    let evm = network
+        .evm_chain_id()
+        .filter(|_| requirements.scheme == "exact");
+    let method = match evm {
+        None => Method::Opaque,
+        Some(chain) => {
+            let (asset, pay_to) = (
+                address(&requirements.asset)?,
+                address(&requirements.pay_to)?,
+            );
+            let is_permit2 = extra("assetTransferMethod") == Some("permit2");
+            let domain = match is_permit2 {
+                true => domain_separator("Permit2", None, chain, PERMIT2),
+                false => domain_separator(extra("name")?, Some(extra("version")?), chain, asset),
+            };
+            let terms = EvmTerms {
+                asset,
+                pay_to,
+                domain,
+            };
+            match is_permit2 {
+                true => Method::Permit2(terms),
+                false => Method::Eip3009(terms),
+            }
+        }
+    };
+    let (asset, pay_to) = match &method {
+        Method::Eip3009(terms) | Method::Permit2(terms) => {
+            (Asset::evm(terms.asset), PayTo::evm(terms.pay_to))
+        }
+        Method::Opaque => (
+            Asset::verbatim(&requirements.asset),
+            PayTo::verbatim(&requirements.pay_to),
+        ),
+    };
+    Some(Offer {
+        accept: Arc::clone(accept),
+        scheme: requirements.scheme.as_str().into(),
+        v1_network: match method {
+            Method::Eip3009(_) => v1_name(&network),
+            Method::Permit2(_) | Method::Opaque => None,
+        },
+        network,
+        asset,
+        symbol: "".into(),
+        decimals: Decimals::new(0).ok()?,
+        amount: AtomicAmount::parse(&requirements.amount).ok()?,
+        pay_to,
+        requirements_json,
+        requirements,
+        method,
+        facilitators: Vec::new(),
     })
 }
 

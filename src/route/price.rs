@@ -36,6 +36,18 @@ pub struct Quote {
     pub offers: Vec<Arc<Offer>>,
 }
 
+impl Quote {
+    /// Whether a client is told the same by both.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let told = |quote: &'_ Self| -> Vec<PaymentRequirements> {
+            let of = |offer: &Arc<Offer>| offer.requirements.clone();
+            quote.offers.iter().map(of).collect()
+        };
+        told(self) == told(other)
+    }
+}
+
 /// One accepted way of paying: a requirement, and what the wall must know to check a proof for it.
 #[derive(Debug)]
 pub struct Offer {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::settings::{
-    Location, PricedRule, RuleAccess, RuleSettings, Settings, Unmatched,
-};
+use crate::config::settings::{Location, PricedRule, RuleAccess, RuleSettings, Settings};
 use crate::facilitator::supported::SupportedBook;
 use crate::route::hosts::{Hosts, HostsBuilder};
 use crate::route::offers::{MissingOffer, OfferMaker};
@@ -13,7 +11,9 @@ use crate::route::paths::Leaf;
 use crate::route::pattern::{
     HostPattern, Methods, PathPattern, Standing, is_loose, loose, loose_cut,
 };
-use crate::route::price::{Offer, PriceRule};
+use crate::route::price::{Offer, PriceRule, Quote};
+use crate::route::shadow::ShadowRoute;
+use crate::route::unlisted::Unlisted;
 use crate::route::{
     Access, Ambiguity, FreeRoute, Prepared, PricedRoute, RequestLine, RouteError, RouteFault,
     UNMATCHED,
@@ -29,7 +29,7 @@ pub struct RouteTable {
     elsewhere: Option<Hosts>,
     /// Whether some rule's loose shape is not its written one.
     look_twice: bool,
-    unmatched: Option<Arc<FreeRoute>>,
+    unmatched: Option<Unlisted>,
     missing: Vec<MissingOffer>,
 }
 
@@ -61,13 +61,15 @@ pub enum Grant {
     Denied,
     /// For money, but no way of paying can be offered now. Holds the upstream's name.
     Unavailable(Arc<str>),
+    /// For nothing so far: it has a price, and is in shadow.
+    Shadow(Arc<ShadowRoute>),
 }
 
 impl Grant {
     /// Whether it lets requests through without money.
     #[must_use]
     pub const fn is_free(&self) -> bool {
-        matches!(self, Self::Free(_))
+        matches!(self, Self::Free(_) | Self::Shadow(_))
     }
 
     /// Name of the upstream; a denied request has none.
@@ -77,15 +79,27 @@ impl Grant {
             Self::Priced(route) => Some(&route.upstream),
             Self::Free(route) => Some(&route.upstream),
             Self::Unavailable(upstream) => Some(upstream),
+            Self::Shadow(route) => Some(&route.free.upstream),
             Self::Denied => None,
+        }
+    }
+
+    /// What it is sold for.
+    fn quote(&self) -> Option<Arc<Quote>> {
+        match self {
+            Self::Priced(route) => Some(route.price.quote()),
+            Self::Free(_) | Self::Denied | Self::Unavailable(_) | Self::Shadow(_) => None,
         }
     }
 
     /// Whether a request that this grants gets cheaper what `other` guards.
     fn undercuts(&self, other: &Self) -> bool {
         match (self, other) {
-            (_, Self::Free(_)) | (Self::Denied | Self::Unavailable(_), _) => false,
-            (Self::Free(_), _) | (Self::Priced(_), Self::Denied | Self::Unavailable(_)) => true,
+            (_, Self::Free(_) | Self::Shadow(_)) | (Self::Denied | Self::Unavailable(_), _) => {
+                false
+            }
+            (Self::Free(_) | Self::Shadow(_), _)
+            | (Self::Priced(_), Self::Denied | Self::Unavailable(_)) => true,
             (Self::Priced(mine), Self::Priced(theirs)) => {
                 let theirs = theirs.price.quote();
                 let covered = |offer: &Offer| {
@@ -97,6 +111,14 @@ impl Grant {
                 !mine.price.quote().offers.iter().all(|o| covered(o))
             }
         }
+    }
+}
+
+fn same_offers(one: Option<Arc<Quote>>, two: Option<Arc<Quote>>) -> bool {
+    match (one, two) {
+        (Some(one), Some(two)) => one.is_like(&two),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
@@ -122,20 +144,12 @@ impl RouteTable {
                 fault,
             }));
         }
-        let unmatched = match &settings.unmatched {
-            Unmatched::Deny => None,
-            Unmatched::Free(upstream) => Some(Arc::new(FreeRoute {
-                rule: UNMATCHED.into(),
-                upstream: Arc::clone(upstream),
-                request_body_bytes_max: settings.limits.request_body_bytes_max,
-                rate_limit: None,
-            })),
-        };
+        let unmatched = Unlisted::new(settings);
         let strict = strict_hosts(&rules, &mut errors);
         let loose = loose_hosts(&rules, &mut errors);
         let elsewhere = unmatched
             .as_ref()
-            .and_then(|free| guarded_elsewhere(&rules, &free.upstream, &mut errors));
+            .and_then(|free| guarded_elsewhere(&rules, &free.route().upstream, &mut errors));
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -157,9 +171,7 @@ impl RouteTable {
         let Some((rule, leaf)) = found else {
             return match &self.unmatched {
                 None => Access::Unlisted,
-                Some(free) => self
-                    .guard(request, None)
-                    .unwrap_or_else(|| Access::Free(Arc::clone(free))),
+                Some(free) => self.guard(request, None).unwrap_or_else(|| free.access()),
             };
         };
         match &rule.grant {
@@ -168,6 +180,9 @@ impl RouteTable {
             Grant::Free(route) => self
                 .guard(request, Some((rule, leaf)))
                 .unwrap_or_else(|| Access::Free(Arc::clone(route))),
+            Grant::Shadow(route) => self
+                .guard(request, Some((rule, leaf)))
+                .unwrap_or_else(|| Access::Shadow(Arc::clone(route))),
             Grant::Priced(route) => self
                 .guard(request, Some((rule, leaf)))
                 .unwrap_or_else(|| Access::Priced(Arc::clone(route))),
@@ -189,7 +204,37 @@ impl RouteTable {
     /// Where unmatched requests go, unless they are denied.
     #[must_use]
     pub fn unmatched(&self) -> Option<&Arc<FreeRoute>> {
-        self.unmatched.as_ref()
+        self.unmatched.as_ref().map(Unlisted::route)
+    }
+
+    /// Whether every request costs the same under `other`, for all that can be seen: the same rules
+    /// for the same requests in the same order, with the same ways of paying.
+    #[must_use]
+    pub fn sells_like(&self, other: &Self) -> bool {
+        let shape = |rule: &Rule| {
+            (
+                Arc::clone(&rule.name),
+                rule.methods.to_string(),
+                rule.host.to_string(),
+                rule.path.to_string(),
+            )
+        };
+        self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(|(one, two)| {
+                shape(one) == shape(two) && same_offers(one.grant.quote(), two.grant.quote())
+            })
+    }
+
+    /// The longest time that a challenge of this table gives its buyer, in seconds; `None` when it
+    /// sells nothing.
+    #[must_use]
+    pub fn longest_timeout_s(&self) -> Option<u64> {
+        let quotes = self.rules.iter().filter_map(|rule| rule.grant.quote());
+        let timeouts = quotes.flat_map(|quote| {
+            let of = |offer: &Arc<Offer>| offer.requirements.max_timeout_seconds;
+            quote.offers.iter().map(of).collect::<Vec<_>>()
+        });
+        timeouts.max()
     }
 
     /// The rule that governs a request as it is spelled.
@@ -281,24 +326,25 @@ fn grant(
     if upstream.is_none() {
         faults.push(RouteFault::NoUpstream);
     }
+    let free = |upstream| FreeRoute {
+        rule: Arc::clone(&rule.name),
+        upstream,
+        request_body_bytes_max: rule.request_body_bytes_max,
+        rate_limit: rule.rate_limit,
+    };
     let Some(priced) = priced else {
-        return Some(Grant::Free(Arc::new(FreeRoute {
-            rule: Arc::clone(&rule.name),
-            upstream: upstream?,
-            request_body_bytes_max: rule.request_body_bytes_max,
-            rate_limit: rule.rate_limit,
-        })));
+        return Some(Grant::Free(Arc::new(free(upstream?))));
     };
     let quote = offers.quote(&priced.accepts, faults);
     let upstream = upstream?;
-    Some(match quote {
+    let price = quote.map(PriceRule::Fixed);
+    let route = price.map(|price| priced_route(rule, priced, Arc::clone(&upstream), price));
+    Some(match route {
+        route if priced.shadow => {
+            Grant::Shadow(Arc::new(ShadowRoute::of_rule(free(upstream), route)))
+        }
         None => Grant::Unavailable(upstream),
-        Some(quote) => Grant::Priced(priced_route(
-            rule,
-            priced,
-            upstream,
-            PriceRule::Fixed(quote),
-        )),
+        Some(route) => Grant::Priced(route),
     })
 }
 

@@ -31,6 +31,15 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         }
     }
 
+    /// The same places, of which each key may hold another number.
+    #[must_use]
+    pub fn with_each_max(&self, each_max: usize) -> Self {
+        Self {
+            each_max,
+            taken: Arc::clone(&self.taken),
+        }
+    }
+
     /// A place for `key`, unless it has enough.
     #[must_use]
     pub fn take(&self, key: K) -> Option<Share<K>> {

@@ -59,6 +59,7 @@ async fn an_origin_cannot_speak_for_the_wall() {
             "x-payment-response",
             "settlement-overrides",
             "x-farewall-secret",
+            "farewall-shadow",
         ] {
             assert_eq!(answer.header(name), None, "{name}");
         }

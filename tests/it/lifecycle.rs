@@ -46,6 +46,48 @@ async fn what_is_under_way_is_finished_and_then_the_wall_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_the_limit_is_cut_off_and_not_charged() {
+    let setup = Setup {
+        server: "shutdown_grace_s = 1".to_owned(),
+        ..Setup::default()
+    };
+    let mut wall = setup.start().await;
+    let proof = Signer::new().proof(&offer(2000));
+    let request = wall
+        .request(Method::GET, "/v1/slow?ms=600000")
+        .header("PAYMENT-SIGNATURE", proof);
+    let under_way = tokio::spawn(request.send());
+    eventually("the origin works", || wall.origin.hits("/v1/slow") == 1);
+    wall.ask_to_end();
+    assert_eq!(wall.wait().code(), Some(0));
+    assert!(under_way.await.unwrap().is_err());
+    assert_eq!(wall.states(), ["released"]);
+    assert_eq!(wall.sandbox.stats().settle_calls, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_sooner() {
+    let setup = Setup {
+        server: "shutdown_grace_s = 3600".to_owned(),
+        ..Setup::default()
+    };
+    let mut wall = setup.start().await;
+    let proof = Signer::new().proof(&offer(2000));
+    let request = wall
+        .request(Method::GET, "/v1/slow?ms=600000")
+        .header("PAYMENT-SIGNATURE", proof);
+    let under_way = tokio::spawn(request.send());
+    eventually("the origin works", || wall.origin.hits("/v1/slow") == 1);
+    wall.ask_to_end();
+    eventually("it heard that", || wall.log().contains("asked to end"));
+    wall.ask_to_end();
+    assert_eq!(wall.wait().code(), Some(0));
+    assert!(under_way.await.unwrap().is_err());
+    assert_eq!(wall.states(), ["released"]);
+    assert_eq!(wall.sandbox.stats().settle_calls, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_http2_is_finished_before_the_wall_ends() {
     let setup = Setup {
         listen: "h2c = true".to_owned(),

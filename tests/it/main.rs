@@ -30,6 +30,7 @@ mod paid_request;
 mod postgres;
 mod protocols;
 mod reconcile;
+mod reload;
 mod replay;
 mod retention;
 mod secrets;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::table::{align, printable};
 use super::{Failure, Tokens, load};
-use crate::app;
+use crate::app::generation;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::Settings;
 use crate::gate::Settler;
@@ -60,15 +60,15 @@ pub(super) fn run(args: &Args, clock: &Arc<dyn Clock>, out: &mut dyn Write) -> R
     let runtime = super::runtime()?;
     let ledger = runtime.block_on(open_for_writing(&settings.ledger, ca_file, 0))?;
     let outside = |error: &dyn std::error::Error| Failure::Outside(error.to_string().into());
-    let facilitators = app::facilitators(&settings).map_err(|e| outside(&e))?;
-    let chains = app::chains(&settings).map_err(|e| outside(&e))?;
+    let facilitators = generation::facilitators(&settings, None).map_err(|e| outside(&e))?;
+    let chains = generation::chains(&settings, None).map_err(|e| outside(&e))?;
     let settler = Settler::new(
         facilitators,
         Arc::clone(&ledger),
         Arc::clone(clock),
         runtime.handle().clone(),
     );
-    let preferences = app::preferences(&settings);
+    let preferences = generation::preferences(&settings);
     let reconciler = Reconciler::new(
         settler,
         Arc::clone(&ledger),

@@ -39,7 +39,11 @@ fn offer(accept: &AcceptSettings, book: &SupportedBook) -> Option<Arc<Offer>> {
     match table(accept, book).unwrap().access(&request) {
         Access::Priced(route) => route.price.quote().offers.first().cloned(),
         Access::Unavailable(_) => None,
-        other @ (Access::Free(_) | Access::Denied(_) | Access::Unlisted | Access::Ambiguous(_)) => {
+        other @ (Access::Free(_)
+        | Access::Shadow(_)
+        | Access::Denied(_)
+        | Access::Unlisted
+        | Access::Ambiguous(_)) => {
             panic!("{other:?}")
         }
     }

@@ -3,6 +3,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::settings::Unmatched;
 use crate::route::fixture::{priced, rules, settings};
 use crate::route::pattern::{Kind, Segment, governed_as};
 use RuleAccess::{Deny, Free};
@@ -33,6 +34,7 @@ fn ask(table: &RouteTable, request: &str) -> String {
         Access::Unlisted => "unlisted".to_owned(),
         Access::Ambiguous(a) => format!("ambiguous {} / {}", a.granted, a.guarded),
         Access::Unavailable(rule) => format!("unavailable {rule}"),
+        Access::Shadow(route) => format!("shadow {}", route.free.rule),
     }
 }
 

@@ -154,6 +154,7 @@ async fn answer(
             .header("X-Payment-Response", "forged")
             .header("Settlement-Overrides", "{\"amount\":\"0\"}")
             .header("X-Farewall-Secret", "s")
+            .header("Farewall-Shadow", "forged")
             .header("Cache-Control", "public, max-age=60, s-maxage=600")
             .body(Body::from("leaky"))
             .unwrap(),

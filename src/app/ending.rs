@@ -1,0 +1,200 @@
+//! How the process ends: requests in flight are finished within a limit, settlements are recorded,
+//! and who signals again ends it sooner.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::watch;
+
+use crate::app::{StartError, manager};
+use crate::clock::{Clock, SystemClock};
+use crate::gate::Settler;
+use crate::ledger::{Filter, Ledger, LedgerError, Move};
+use crate::settlement::State;
+
+/// How long, after the last request, settlements in flight may take before the process ends.
+const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
+
+/// How long a wall that ends serves who has connected already, but said nothing yet: hanging up on them
+/// would cost them a request.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether all is done.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Requests are finished; the first SIGTERM asks for that.
+const FINISH: usize = 1;
+
+/// Requests are cut off and settlements recorded; the first SIGINT asks for that.
+const CUT_OFF: usize = 2;
+
+/// What must be done before the process may end.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) settler: Arc<Settler>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// Requests under way.
+    pub(super) under_way: Arc<AtomicUsize>,
+    pub(super) runtime: Handle,
+    /// How far the signals so far have gone; beyond [`CUT_OFF`] nobody waits for anything.
+    pub(super) urgency: Arc<watch::Sender<usize>>,
+}
+
+/// Tells pingora of the first signal, also of one that came before it listened.
+struct FirstSignal(watch::Receiver<usize>);
+
+#[async_trait]
+impl ShutdownSignalWatch for FirstSignal {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut urgency = self.0.clone();
+        let asked = async move {
+            // The sender lives as long as the process.
+            let first = urgency.wait_for(|urgency| *urgency > 0).await;
+            first.map_or(CUT_OFF, |first| *first)
+        };
+        let quit = async {
+            match signal(SignalKind::quit()) {
+                Ok(mut quit) => quit.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            asked = asked => match asked {
+                FINISH => ShutdownSignal::GracefulTerminate,
+                _ => ShutdownSignal::FastShutdown,
+            },
+            _ = quit => ShutdownSignal::GracefulUpgrade,
+        }
+    }
+}
+
+impl Ending {
+    /// Counts the signals, from now on.
+    pub(super) fn hear_signals(&self) -> Result<(), StartError> {
+        let _within = self.runtime.enter();
+        let failed = |cause| StartError::Io {
+            what: "cannot hear signals".to_owned(),
+            cause,
+        };
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let this = self.clone();
+        self.runtime.spawn(async move {
+            loop {
+                let least = tokio::select! {
+                    _ = terminate.recv() => FINISH,
+                    _ = interrupt.recv() => CUT_OFF,
+                };
+                let urgency = this.urgency().saturating_add(1).max(least);
+                this.urgency.send_replace(urgency);
+                if urgency > CUT_OFF {
+                    // What is not recorded yet is on record as unknown, and found out at the next start.
+                    tracing::warn!(
+                        "ending at once; settlements under way are left to the next start"
+                    );
+                    std::process::exit(1);
+                }
+                tracing::info!(
+                    again = urgency == CUT_OFF,
+                    "asked to end; another signal ends it sooner"
+                );
+            }
+        });
+        Ok(())
+    }
+
+    fn urgency(&self) -> usize {
+        *self.urgency.borrow()
+    }
+
+    /// For pingora.
+    pub(super) fn first_signal(&self) -> Box<dyn ShutdownSignalWatch> {
+        Box::new(FirstSignal(self.urgency.subscribe()))
+    }
+
+    /// pingora sleeps through its whole grace period: ends the process as soon as nothing is under
+    /// way, or when a second signal says that requests need not be finished.
+    pub(super) fn watch(self, mut phase: Receiver<ExecutionPhase>) {
+        std::thread::spawn(move || {
+            while let Ok(now) = phase.blocking_recv() {
+                if matches!(now, ExecutionPhase::ShutdownStarted) {
+                    manager::stopping();
+                }
+                if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
+                    self.end_early();
+                }
+            }
+        });
+    }
+
+    fn end_early(&self) {
+        let mut busy = Instant::now();
+        while self.urgency() < CUT_OFF && busy.elapsed() < LINGER {
+            if self.under_way() > 0 || self.settler.tasks() > 0 {
+                busy = Instant::now();
+            }
+            std::thread::sleep(TICK);
+        }
+        if self.under_way() == 0 {
+            tracing::info!("nothing is under way any more; ending");
+        } else {
+            tracing::warn!(
+                requests = self.under_way(),
+                "requests are cut off; those that were not settled are not charged"
+            );
+        }
+        self.wait_for_settlements();
+        if self.under_way() > 0
+            && let Err(error) = self.runtime.block_on(self.give_back_claims())
+        {
+            tracing::warn!(%error, "claims are given back at the next start");
+        }
+        self.runtime.block_on(self.ledger.leave());
+        std::process::exit(0);
+    }
+
+    /// The claims of requests that are cut off: nothing will drop them. Walls that share a ledger do
+    /// it for one that has left.
+    async fn give_back_claims(&self) -> Result<(), LedgerError> {
+        if self.ledger.is_shared() {
+            return Ok(());
+        }
+        let claimed = Filter {
+            states: vec![State::Claimed],
+            ..Filter::default()
+        };
+        for record in self.ledger.list(claimed).await? {
+            let released = Move::Released {
+                reason: "wall_ended".into(),
+            };
+            match self
+                .ledger
+                .advance(record.id, released, SystemClock.now())
+                .await
+            {
+                // It was settled meanwhile, or given back.
+                Ok(()) | Err(LedgerError::IllegalMove { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::SeqCst)
+    }
+
+    /// Until all is on record, within a limit.
+    pub(super) fn wait_for_settlements(&self) {
+        let since = Instant::now();
+        while self.settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
+            std::thread::sleep(TICK);
+        }
+    }
+}

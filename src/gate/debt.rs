@@ -1,0 +1,55 @@
+//! What is owed is collected whatever the price is now: also when it was paid under a configuration
+//! that nobody remembers any more.
+//!
+//! Only asked when a proof answers no offer. The proof names its own terms; when its signature fits
+//! them, and only so often for each client, the ledger is searched for the payment. What the ledger
+//! holds must be what the proof names.
+
+use crate::clock::UnixSeconds;
+use crate::gate::{Ask, Gate, PaymentRefusal, fingerprint};
+use crate::proof::check::CheckedProof;
+use crate::proof::named::named;
+use crate::route::PricedRoute;
+
+impl Gate {
+    /// The proof as an answer to what was offered when it was paid, if it was paid for this request
+    /// and holds its payment still.
+    ///
+    /// # Errors
+    ///
+    /// [`PaymentRefusal::Ledger`] when the ledger cannot be read.
+    pub(super) async fn paid_before(
+        &self,
+        ask: &Ask<'_>,
+        route: &PricedRoute,
+        now: UnixSeconds,
+    ) -> Result<Option<CheckedProof>, PaymentRefusal> {
+        let bytes_max = self.limits.payment_header_bytes_max;
+        let Some(proof) = named(&ask.proof, &"".into(), bytes_max, now) else {
+            return Ok(None);
+        };
+        // Whoever asks too often is told the same as everybody whose payment is not found.
+        if self.throttle.search(ask.client).is_err() {
+            return Ok(None);
+        }
+        let payment = proof.proof().payment().key();
+        let found = self.ledger.find(payment).await?;
+        let Some(record) = found.filter(|record| record.state.holds_payment()) else {
+            return Ok(None);
+        };
+        // The ledger knows what was paid: the terms that the proof names must be those.
+        let accept = &record.claim.accept;
+        let proof = named(&ask.proof, accept, bytes_max, now);
+        Ok(proof.filter(|proof| {
+            let proof = proof.proof();
+            let presented_for = fingerprint(ask, &route.rule, proof);
+            let (offer, claim) = (proof.offer(), &record.claim);
+            let is_what_was_paid = offer.amount == claim.amount
+                && offer.pay_to == claim.pay_to
+                && offer.scheme == claim.scheme;
+            is_what_was_paid
+                && proof.payment().key() == payment
+                && self.is_for(ask, proof, (presented_for, &record))
+        }))
+    }
+}

@@ -1,0 +1,78 @@
+//! A proof by what it says of itself, without a quote: for finding a payment that was made earlier.
+//!
+//! Nothing may be sold for such a proof. It only says which payment to look for, and that whoever
+//! sends it could have made that payment: its signature fits the terms that it names.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::check::{CheckedProof, identify};
+use super::parse::{members, parse, single};
+use super::{ProofError, ProofHeaders};
+use crate::chain::assets::{self, Transfer};
+use crate::clock::UnixSeconds;
+use crate::route::offers::remembered;
+use crate::route::price::Quote;
+use crate::x402::header;
+
+/// The proof, held against the terms that it names itself; `None` when it names none, or its
+/// signature does not fit them. `accept` is the name that its offer gets.
+#[must_use]
+pub fn named(
+    headers: &ProofHeaders<'_>,
+    accept: &Arc<str>,
+    bytes_max: usize,
+    now: UnixSeconds,
+) -> Option<CheckedProof> {
+    let offers = terms(headers, bytes_max).ok()?.into_iter();
+    let offers: Vec<_> = offers
+        .filter_map(|terms| remembered(accept, terms).map(Arc::new))
+        .collect();
+    let proof = parse(headers, &Quote { offers }, bytes_max, now).ok()?;
+    identify(proof, now).ok()
+}
+
+/// Requirements that the client may have answered; none when it does not say.
+fn terms(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Vec<Value>, ProofError> {
+    let v2 = single(&headers.payment_signature, header::PAYMENT_SIGNATURE)?;
+    let v1 = single(&headers.x_payment, header::X_PAYMENT)?;
+    Ok(match (v2, v1) {
+        (Some(value), _) => members(value, bytes_max)?
+            .remove("accepted")
+            .into_iter()
+            .collect(),
+        (None, Some(value)) => terms_v1(&members(value, bytes_max)?),
+        (None, None) => Vec::new(),
+    })
+}
+
+/// Version 1 names the network only: its tokens that clients know without being told.
+fn terms_v1(proof: &Map<String, Value>) -> Vec<Value> {
+    let text = |name: &str| proof.get(name).and_then(Value::as_str);
+    let authorization = proof
+        .get("payload")
+        .and_then(|payload| payload.get("authorization"));
+    let signed = |name: &str| authorization.and_then(|a| a.get(name)).cloned();
+    let network = text("network").and_then(assets::network_by_name);
+    let known = assets::known_assets().iter().filter(|asset| {
+        let is_there = network
+            .as_ref()
+            .is_some_and(|n| n.as_str() == asset.network);
+        is_there && asset.transfer == Transfer::Eip3009
+    });
+    known
+        .filter_map(|asset| {
+            let (name, version) = asset.eip712?;
+            Some(json!({
+                "scheme": text("scheme")?,
+                "network": asset.network,
+                "amount": signed("value")?,
+                "asset": asset.address,
+                "payTo": signed("to")?,
+                "maxTimeoutSeconds": 0,
+                "extra": { "name": name, "version": version },
+            }))
+        })
+        .collect()
+}
