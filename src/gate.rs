@@ -311,7 +311,9 @@ impl Gate {
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let among = Among(Arc::clone(verifier.facilitators()));
-        let slot = self.reserve(payment, presented_for).await?;
+        // Whatever the rule is called: it may have another name than a moment ago.
+        let same_request = fingerprint(ask, "", proof);
+        let slot = self.reserve(payment, same_request).await?;
         reach(Step::Reserved);
         if let Some(record) = self.holder(payment, presented_for).await? {
             return self

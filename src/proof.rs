@@ -80,6 +80,8 @@ pub struct Proof {
     valid_before: UnixSeconds,
     request: FacilitatorRequest,
     terms: Terms,
+    /// The payment as the client wrote it, when it cannot be read here.
+    opaque: Option<Arc<str>>,
 }
 
 /// What the client signed, with what it is to be checked against.
@@ -168,7 +170,8 @@ impl Proof {
                     Signature::Contract(bytes) => Some(bytes),
                 }
             }
-            Terms::Opaque => Some(self.request.body.as_bytes()),
+            // Not what a facilitator is asked, in which our own words may change with a reload.
+            Terms::Opaque => self.opaque.as_deref().map(str::as_bytes),
         }
     }
 }

@@ -63,6 +63,25 @@ pub struct Sources {
     pub preferences: Preferences,
 }
 
+impl Sources {
+    /// These, and what was there before and is not configured any more: settlements may be unknown
+    /// that need it. As many as an operator has ever named.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        for (network, chain) in &before.chains {
+            let chain = || Arc::clone(chain);
+            self.chains.entry(network.clone()).or_insert_with(chain);
+        }
+        for (accept, order) in &before.preferences {
+            let order = || order.clone();
+            self.preferences
+                .entry(Arc::clone(accept))
+                .or_insert_with(order);
+        }
+        self
+    }
+}
+
 /// Resolves unknown settlements.
 pub struct Reconciler {
     settler: Arc<Settler>,

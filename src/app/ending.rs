@@ -190,8 +190,10 @@ impl Ending {
         self.under_way.load(Ordering::SeqCst)
     }
 
-    /// Until all is on record, within a limit.
+    /// Until all is on record, within a limit. No settlement begins any more: the process would end
+    /// in the middle of it.
     pub(super) fn wait_for_settlements(&self) {
+        self.settler.close();
         let since = Instant::now();
         while self.settler.tasks() > 0 && since.elapsed() < SETTLEMENTS_GRACE {
             std::thread::sleep(TICK);

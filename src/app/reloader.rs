@@ -141,7 +141,8 @@ impl Reloader {
         let anew = !parts.asks_as(&self.parts);
         // Before a request can settle through them.
         self.settler.known().replace(parts.facilitators.clone());
-        self.sources.store(Arc::new(parts.sources()));
+        let sources = parts.sources().after(&self.sources.load());
+        self.sources.store(Arc::new(sources));
         let verifier = before.gate.verifier();
         let verifier = verifier.successor(parts.facilitators.clone(), anew);
         let limits = gate_limits(&parts.settings.limits);

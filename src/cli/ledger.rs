@@ -96,7 +96,7 @@ Examples:
 The note is added to the ledger; the claim stays as it is. What is marked is not listed as owed any
 more, and its payment cannot be used to collect the response.")]
     Mark(mark::Args),
-    /// Delete old claims that are over; see also retention_days in [ledger]
+    /// Delete old claims that are over; see also `retention_days`
     #[command(after_help = "\
 Examples:
   farewall ledger prune --before 2024-01-01 --dry-run

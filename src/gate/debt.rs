@@ -6,7 +6,7 @@
 //! holds must be what the proof names.
 
 use crate::clock::UnixSeconds;
-use crate::gate::{Ask, Gate, PaymentRefusal, fingerprint};
+use crate::gate::{Ask, Gate, PaymentRefusal, fingerprint, too_often};
 use crate::proof::check::CheckedProof;
 use crate::proof::named::named;
 use crate::route::PricedRoute;
@@ -17,7 +17,8 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// [`PaymentRefusal::Ledger`] when the ledger cannot be read.
+    /// [`PaymentRefusal::Ledger`] when the ledger cannot be read, [`PaymentRefusal::RateLimited`] when
+    /// this client had it searched too often.
     pub(super) async fn paid_before(
         &self,
         ask: &Ask<'_>,
@@ -28,10 +29,8 @@ impl Gate {
         let Some(proof) = named(&ask.proof, &"".into(), bytes_max, now) else {
             return Ok(None);
         };
-        // Whoever asks too often is told the same as everybody whose payment is not found.
-        if self.throttle.search(ask.client).is_err() {
-            return Ok(None);
-        }
+        // Not "not found": a debtor who is told that would pay again.
+        self.throttle.search(ask.client).map_err(too_often)?;
         let payment = proof.proof().payment().key();
         let found = self.ledger.find(payment).await?;
         let Some(record) = found.filter(|record| record.state.holds_payment()) else {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -48,6 +48,8 @@ pub struct Settler {
     /// Whether the request that each is for has ended meanwhile.
     active: Mutex<HashMap<ClaimId, bool>>,
     tasks: AtomicUsize,
+    /// Whether the process is ending.
+    closed: AtomicBool,
 }
 
 /// The facilitators that an order may go to, by name.
@@ -114,7 +116,14 @@ impl Settler {
             runtime,
             active: Mutex::default(),
             tasks: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         })
+    }
+
+    /// From now on no settlement begins: a claim that wants one is given back. What has begun goes on,
+    /// and [`Settler::tasks`] counts it.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Work that must end before the process may: settlements and records.
@@ -166,6 +175,11 @@ impl Settler {
         let candidates = candidates(order);
         if candidates.is_empty() {
             drop(self.record_released(order.claim, "facilitator_unknown"));
+            return Err(PaymentRefusal::SettlementNotSent);
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            // Whoever ends the process waits for this task too.
+            self.record_released(order.claim, "wall_ended").await;
             return Err(PaymentRefusal::SettlementNotSent);
         }
         for (nth, (name, facilitator)) in candidates.into_iter().enumerate() {

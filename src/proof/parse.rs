@@ -261,6 +261,10 @@ impl Signed {
     }
 
     fn into_proof(self, version: Version, offer: Arc<Offer>, payment: Value) -> Proof {
+        let opaque = match self.terms {
+            Terms::Opaque => Some(payment.to_string().into()),
+            Terms::Eip3009 { .. } | Terms::Permit2 { .. } => None,
+        };
         let body = json!({
             "x402Version": 2,
             "paymentPayload": payment,
@@ -281,6 +285,7 @@ impl Signed {
                 body: body.to_string().into(),
             },
             terms: self.terms,
+            opaque,
             offer,
         }
     }

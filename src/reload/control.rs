@@ -84,7 +84,11 @@ impl Control {
                     let what = "another process listens there";
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
                 }
-                Err(_) => std::fs::remove_file(path)?,
+                // Only this says that nobody listens; the socket of another user refuses otherwise.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                }
+                Err(error) => return Err(error),
             },
             Err(_) => {}
         }
