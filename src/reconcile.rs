@@ -25,7 +25,7 @@ use self::decision::{Sighting, Verdict};
 use crate::chain::{Nonce, NonceSpace, Payer};
 use crate::chain_rpc::{Chains, Finding, Question, RpcFault};
 use crate::clock::{Clock, UnixSeconds};
-use crate::facilitator::{FacilitatorFault, FacilitatorRequest, SettleAnswer};
+use crate::facilitator::{FacilitatorFault, FacilitatorRequest, Fitness, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::{Settler, settled_move};
 use crate::ledger::upkeep::Cursor;
@@ -36,6 +36,9 @@ use crate::x402::message::SettlementResponse;
 
 /// How often unknown settlements are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// The longest rest between two looks: what became unknown meanwhile must be asked for in time.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Claims that are read at once: memory stays bounded however many are unknown.
 const PAGE: u32 = 256;
@@ -157,7 +160,7 @@ impl Reconciler {
         Arc::clone(&self.sources)
     }
 
-    /// Works until the runtime ends, and rests at least as long as it worked.
+    /// Works until the runtime ends, and rests as long as it worked, within [`REST_MAX`].
     pub async fn run(mut self) {
         let mut worked = Duration::ZERO;
         loop {
@@ -166,7 +169,7 @@ impl Reconciler {
             if let Err(error) = self.pass().await {
                 tracing::error!(%error, "cannot reconcile");
             }
-            worked = begun.elapsed();
+            worked = begun.elapsed().min(REST_MAX);
         }
     }
 
@@ -367,7 +370,7 @@ impl Reconciler {
     }
 
     /// The fittest of the other facilitators of this way of paying, in their order from the one on
-    /// record on; `None` when there is no other.
+    /// record on; `None` when there is no other that has not kept failing.
     fn next(&self, record: &Record) -> Option<Arc<str>> {
         let sources = self.sources.load_full();
         let all = sources.preferences.get(&record.claim.accept)?;
@@ -380,6 +383,7 @@ impl Reconciler {
             .take(all.len())
             .filter(|name| !is_current(name))
             .filter_map(|name| Some((name, self.settler.known().get(name)?)))
+            .filter(|(_, facilitator)| facilitator.fitness() != Fitness::Failing)
             .min_by_key(|(_, facilitator)| facilitator.fitness())
             .map(|(name, _)| Arc::clone(name))
     }

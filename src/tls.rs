@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio_rustls::rustls::client::verify_server_name;
 use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -40,6 +40,19 @@ impl TlsError {
             cause: cause.to_string(),
         }
     }
+}
+
+const BROKEN: &str = "its BEGIN and END lines are broken; each must be a line of its own";
+
+/// In words of ours: the parser's own repeat lines of the file, which may be the key.
+fn no_pem(fault: &pem::Error) -> String {
+    match fault {
+        pem::Error::NoItemsFound => "there is nothing of that kind in it",
+        pem::Error::Base64Decode(_) => "what is between its BEGIN and END lines is not base64",
+        pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => BROKEN,
+        pem::Error::Io(_) | pem::Error::SectionTooLarge | _ => BROKEN,
+    }
+    .to_owned()
 }
 
 /// What the two files of one certificate hold.
@@ -80,13 +93,13 @@ impl Pair {
         let (cert, key) = (files.cert.display(), files.key.display());
         let chain = CertificateDer::pem_slice_iter(&self.cert)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|cause| TlsError::new(&cert, cause))?;
+            .map_err(|fault| TlsError::new(&cert, no_pem(&fault)))?;
         let Some(leaf) = chain.first() else {
             return Err(TlsError::new(cert, "there is no certificate in it"));
         };
         ParsedCertificate::try_from(leaf).map_err(|cause| TlsError::new(&cert, cause))?;
-        let private =
-            PrivateKeyDer::from_pem_slice(&self.key).map_err(|cause| TlsError::new(&key, cause))?;
+        let private = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|fault| TlsError::new(&key, no_pem(&fault)))?;
         CertifiedKey::from_der(chain, private, &default_provider())
             .map_err(|cause| TlsError::new(format!("{cert} with {key}"), cause))
     }
@@ -345,6 +358,12 @@ mod tests {
         std::fs::write(&files.key, "secret").unwrap();
         assert!(told(&files).starts_with(&path(&files.key)));
         assert!(!told(&files).contains("secret"));
+        // As it comes out of an environment variable: the parser's own words would show all of it.
+        std::fs::write(&files.key, key.replace('\n', " ")).unwrap();
+        let one_line = told(&files);
+        assert!(one_line.ends_with(BROKEN), "{one_line}");
+        std::fs::write(&files.cert, key.replace('\n', " ")).unwrap();
+        assert!(!told(&files).contains("80, 82"), "{}", told(&files));
         assert!(Certificates::load(&[]).is_err());
     }
 }

@@ -7,9 +7,10 @@ use crate::clock::UnixSeconds;
 use crate::ledger::{Move, NEVER_USED};
 use crate::settlement::{STATES, State};
 
-/// The youngest that a row may be deleted, in seconds: the longest retry window. A row goes only when
-/// its claim, its last move and the end of its authorization all lie further back, so its proof is
-/// refused by its own dates, whatever an operator asks for.
+/// The youngest that a row may be deleted, in seconds: the longest retry window. A row that holds its
+/// payment goes only when its claim, its last move and the end of its authorization all lie further
+/// back, so its proof is refused by its own dates, whatever an operator asks for. Opaque proofs have no
+/// dates that we could read: the rows that hold them stay.
 pub const PRUNE_AGE_MIN_S: u64 = 86_400;
 
 /// Rows that one batch looks at, so that it holds up a payment for a few milliseconds at most.

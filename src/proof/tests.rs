@@ -368,6 +368,27 @@ fn opaque_requirements(network: &str) -> Value {
 }
 
 #[test]
+fn the_credential_of_an_opaque_proof_is_what_the_client_wrote_whatever_we_say_beside_it() {
+    let accepted = opaque_requirements("stellar:pubnet");
+    let payment = json!({"x402Version": 2, "payload": {"a": 1}, "accepted": accepted});
+    let value = header::encode(&payment);
+    let mut reordered = json!({"payTo": "account", "asset": "token"});
+    for (name, member) in accepted.as_object().unwrap() {
+        reordered[name] = member.clone();
+    }
+    let credential = |ours: &Value| {
+        let checked = judged(&v2(value.as_bytes()), &[ours]).unwrap();
+        let proof = checked.proof();
+        let asked: String = proof.request().body.to_string();
+        (proof.unchecked_credential().unwrap().to_vec(), asked)
+    };
+    let (one, asked) = credential(&accepted);
+    let (other, asked_otherwise) = credential(&reordered);
+    assert_ne!(asked, asked_otherwise, "our words differ");
+    assert_eq!(one, other);
+}
+
+#[test]
 fn an_opaque_proof_is_known_by_its_payload_and_good_for_the_offers_timeout() {
     let requirements = opaque_requirements("stellar:pubnet");
     let mut elsewhere = requirements.clone();

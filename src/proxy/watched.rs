@@ -98,6 +98,8 @@ pub(super) struct Watched {
     stage: Stage,
     held: BytesMut,
     searched: usize,
+    /// Line ends before this head that were handed out already.
+    blank: usize,
     /// The client closed before a head was whole.
     closed: bool,
     /// Bytes of the preface of HTTP/2 that are yet to come, before the timer ends.
@@ -128,6 +130,7 @@ impl Watched {
             stage: Stage::Waiting,
             held: BytesMut::new(),
             searched: 0,
+            blank: 0,
             closed: false,
             preface: 0,
             timer: Box::pin(sleep(limits.timeout)),
@@ -183,27 +186,41 @@ impl Watched {
             .reset(now.checked_add(after).unwrap_or(now));
     }
 
-    /// Ready when there is something to hand out: a whole head, or what there is of it at the end.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// How many bytes to hand out, when there are: all with a whole head, or what there is of it at
+    /// the end; or line ends that may belong to what pingora has read before.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             if self.stage == Stage::Refused {
                 return self.poll_linger(cx);
             }
-            let end = end_of_head(&mut self.held, &mut self.searched);
+            if self.searched == 0 {
+                let blank = leading_line_ends(&self.held);
+                if self.head == 1 {
+                    self.held.advance(blank);
+                } else if blank > 0 {
+                    self.blank = self.blank.saturating_add(blank);
+                    self.start_reading();
+                    if self.blank > self.limits.bytes_max {
+                        self.refuse(cx, &TOO_LARGE);
+                    } else if self.timer.as_mut().poll(cx).is_ready() {
+                        self.refuse(cx, &TOO_SLOW);
+                    } else {
+                        return Poll::Ready(Ok(blank));
+                    }
+                    continue;
+                }
+            }
+            let end = end_of_head(&self.held, &mut self.searched);
             if end.unwrap_or(self.held.len()) > self.limits.bytes_max {
                 self.refuse(cx, &TOO_LARGE);
                 continue;
             }
             if end.is_some() {
                 self.stage = Stage::Whole;
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(self.held.len()));
             }
-            if self.stage == Stage::Waiting && !self.held.is_empty() {
-                self.stage = Stage::Reading;
-                // The first head's time runs from the beginning of the connection.
-                if self.head > 1 {
-                    self.set_timer(self.limits.timeout);
-                }
+            if !self.held.is_empty() {
+                self.start_reading();
             }
             if self.timer.as_mut().poll(cx).is_ready() {
                 if self.stage == Stage::Waiting {
@@ -214,7 +231,18 @@ impl Watched {
             }
             if ready!(self.poll_more(cx))? == 0 {
                 (self.stage, self.closed) = (Stage::Whole, true);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(self.held.len()));
+            }
+        }
+    }
+
+    /// Something of a head is there.
+    fn start_reading(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Reading;
+            // The first head's time runs from the beginning of the connection.
+            if self.head > 1 {
+                self.set_timer(self.limits.timeout);
             }
         }
     }
@@ -261,7 +289,7 @@ impl Watched {
         self.set_timer(LINGER);
     }
 
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.held.clear();
         loop {
             if self.timer.as_mut().poll(cx).is_ready() || ready!(self.poll_more(cx))? == 0 {
@@ -307,14 +335,17 @@ impl HeadRefusal {
     }
 }
 
+/// How many bytes of line ends it begins with. Before the first head of a connection they say
+/// nothing and are dropped. Later they may be the end of a line, or of the head, whose beginning
+/// pingora has already, because it came with the request before.
+fn leading_line_ends(bytes: &[u8]) -> usize {
+    let ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+    ends.count()
+}
+
 /// Where a head ends: behind its empty line, after line feeds with or without carriage returns, as
-/// pingora's parser takes them. Empty lines before a head are dropped.
-fn end_of_head(head: &mut BytesMut, searched: &mut usize) -> Option<usize> {
-    if *searched == 0 {
-        let blank = head.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
-        let blank = blank.count();
-        head.advance(blank);
-    }
+/// pingora's parser takes them.
+fn end_of_head(head: &[u8], searched: &mut usize) -> Option<usize> {
     let from = searched.saturating_sub(2);
     *searched = head.len();
     end_of_lines(head, from)
@@ -346,9 +377,10 @@ impl AsyncRead for Watched {
         if this.preface > 0 {
             return this.poll_preface(cx, buf);
         }
+        let mut allowed = usize::MAX;
         if let Some(head) = this.progress.awaited() {
             if this.head != head {
-                (this.stage, this.searched) = (Stage::Waiting, 0);
+                (this.stage, this.searched, this.blank) = (Stage::Waiting, 0, 0);
                 if this.head > 0 {
                     this.set_timer(this.limits.idle_timeout);
                 }
@@ -363,13 +395,13 @@ impl AsyncRead for Watched {
                 return Poll::Ready(Ok(()));
             }
             if this.stage != Stage::Whole {
-                ready!(this.poll_head(cx))?;
+                allowed = ready!(this.poll_head(cx))?;
             }
         }
         if this.held.is_empty() {
             return Pin::new(&mut this.inner).poll_read(cx, buf);
         }
-        let taken = this.held.len().min(buf.remaining());
+        let taken = this.held.len().min(allowed).min(buf.remaining());
         buf.put_slice(&this.held.split_to(taken));
         if this.held.is_empty() {
             // Between requests a connection holds no buffer.
@@ -490,7 +522,11 @@ mod tests {
         for read in reads {
             assert_eq!(end, None, "{reads:?}: too early");
             head.extend_from_slice(read.as_bytes());
-            end = end_of_head(&mut head, &mut searched);
+            if searched == 0 {
+                // As before the first head of a connection.
+                head.advance(leading_line_ends(&head));
+            }
+            end = end_of_head(&head, &mut searched);
         }
         assert_eq!(end, want, "{reads:?}");
     }

@@ -466,3 +466,24 @@ async fn many_unknown_settlements_are_read_page_by_page_and_each_is_looked_at() 
     world.reconciler.pass().await.unwrap();
     assert!(world.reconciler.due.is_empty(), "nothing is kept of them");
 }
+
+#[tokio::test]
+async fn what_an_unknown_settlement_needs_outlives_its_place_in_the_configuration() {
+    let world = World::new(true);
+    let before = world.reconciler.sources().load_full();
+    let after = Sources {
+        chains: Chains::new(),
+        preferences: Preferences::from([("b".into(), vec!["g".into()])]),
+    }
+    .after(&before);
+    assert_eq!(after.chains.len(), 1);
+    let names: Vec<&str> = after.preferences.keys().map(AsRef::as_ref).collect();
+    assert_eq!(names, ["a", "b"]);
+    let newer = Preferences::from([("a".into(), vec!["g".into()])]);
+    let newer = Sources {
+        chains: Chains::new(),
+        preferences: newer,
+    }
+    .after(&after);
+    assert_eq!(newer.preferences["a"], ["g".into()], "as it is now");
+}

@@ -223,6 +223,10 @@ mod tests {
         drop(first);
         assert!(path.exists(), "left behind, as a crash does");
         assert!(Control::bind(&path).is_ok());
+        let datagrams = directory.path().join("log");
+        let _in_use = std::os::unix::net::UnixDatagram::bind(&datagrams).unwrap();
+        assert!(Control::bind(&datagrams).is_err());
+        assert!(datagrams.exists(), "of another kind, and in use");
     }
 
     #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::raw::raw_bytes;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::raw::{raw_bytes, read_response};
 use crate::support::{RawResponse, Signer, Wall, offer, raw_request};
 
 const QUIET: Duration = Duration::from_millis(700);
@@ -214,6 +217,36 @@ async fn each_pipelined_request_passes_the_gate_and_is_answered_in_order() {
         .collect();
     assert_eq!(statuses, ["200", "402", "200", "200", "402"]);
     assert_eq!(wall.origin.hits("/v1/quote"), 1, "only what was paid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_in_two_pieces_behind_another_one_is_read_whole() {
+    let wall = Wall::start().await;
+    let first = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+    let second = "GET /health HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-Two: 2\r\n\r\n";
+    let third = "GET /v1/quote HTTP/1.1\r\nHost: a\r\n\r\n";
+    for cut in 1..second.len() {
+        let (begun, rest) = second.split_at(cut);
+        let mut client = TcpStream::connect(wall.address).await.unwrap();
+        let pieces = [format!("{first}{begun}"), format!("{rest}{third}")];
+        client.write_all(pieces[0].as_bytes()).await.unwrap();
+        // The wall has read what there is by the time it answers.
+        assert_eq!(read_response(&mut client, false).await.status, 200);
+        client.write_all(pieces[1].as_bytes()).await.unwrap();
+        let answer = read_response(&mut client, false).await;
+        assert_eq!(answer.status, 200, "cut before {rest:?}");
+        let seen = wall.origin.last();
+        for (name, value) in [("x-one", "1"), ("x-two", "2")] {
+            let found = seen.headers.iter().find(|(n, _)| n.as_str() == name);
+            assert!(
+                found.is_some_and(|(_, v)| v == value),
+                "cut before {rest:?}: {:?}",
+                seen.headers
+            );
+        }
+        let last = read_response(&mut client, false).await;
+        assert_eq!(last.status, 402, "cut before {rest:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

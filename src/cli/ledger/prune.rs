@@ -1,6 +1,7 @@
 //! `farewall ledger prune`: deletes old finished claims now, whatever `retention_days` says.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::when::When;
 use super::{Failure, Source};
@@ -8,6 +9,9 @@ use crate::clock::UnixSeconds;
 use crate::ledger::LedgerError;
 use crate::ledger::opening::open_for_writing;
 use crate::ledger::upkeep::{Cursor, PRUNE_AGE_MIN_S};
+
+/// Between two batches.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -44,6 +48,8 @@ pub(super) fn run(args: &Args, now: UnixSeconds, out: &mut dyn Write) -> Result<
             let batch = ledger.prune(before, now, cursor).await?;
             deleted = deleted.saturating_add(batch.rows);
             from = batch.next;
+            // Walls beside this command come first.
+            tokio::time::sleep(PAUSE).await;
         }
         ledger.leave().await;
         Ok::<u64, LedgerError>(deleted)

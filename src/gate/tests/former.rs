@@ -177,10 +177,51 @@ async fn the_ledger_is_searched_for_one_client_so_often_and_no_more() {
     for n in 2..=61 {
         assert!(!world.is_sold(n, "/a").await);
     }
+    let debt = world.present(1, "/a").await;
+    // Who were told that it is not there would pay again.
     assert!(
-        !world.is_sold(1, "/a").await,
-        "told as if it were not there"
+        matches!(debt, Err(PaymentRefusal::RateLimited { .. })),
+        "{debt:?}"
     );
+}
+
+#[tokio::test]
+async fn a_copy_of_a_request_in_flight_is_a_copy_when_its_rule_has_another_name() {
+    let mut world = World::new();
+    let mut paid = world.admitted(1, "/a").await;
+    assert!(world.release(&mut paid).await);
+    world.reload(&settings(vec![rule(
+        "renamed",
+        1,
+        "/{name}",
+        priced(PRICE),
+    )]));
+    let copy = world.present(1, "/a").await;
+    assert!(matches!(copy, Err(PaymentRefusal::InProgress)), "{copy:?}");
+    let other = world.present(1, "/b").await;
+    assert!(matches!(other, Err(PaymentRefusal::Spent)), "{other:?}");
+    world.finish(paid, true).await;
+}
+
+#[tokio::test]
+async fn a_wall_that_ends_settles_nothing_more_and_gives_back_what_was_claimed() {
+    let world = World::new();
+    let mut paid = world.admitted(1, "/a").await;
+    world.settler.close();
+    let refused = world.gate.release(&mut paid, 200, None).await;
+    assert!(
+        matches!(
+            refused,
+            Err(Refusal::Payment {
+                why: PaymentRefusal::SettlementNotSent,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    world.finish(paid, false).await;
+    assert_eq!(world.states(1).await, [State::Released]);
+    assert_eq!(world.bank.moved(1), 0);
 }
 
 /// What the rule says, and how long the clock then runs.

@@ -14,8 +14,9 @@ const UPKEEP_LOCK: i64 = 0x4657_4c32;
 /// too, because that of one wall may be wrong.
 fn may_go() -> String {
     format!(
-        "({} AND changed_at < $1 AND valid_before < $1
-          AND greatest(claimed_at, changed_at, valid_before)
+        "({} AND changed_at < $1
+          AND (state <> 'delivered' OR (valid_before < $1 AND nonce NOT LIKE 'opaque:%'))
+          AND greatest(claimed_at, changed_at, CASE state WHEN 'delivered' THEN valid_before ELSE 0 END)
               < extract(epoch FROM now())::bigint - {PRUNE_AGE_MIN_S}
           AND NOT EXISTS (SELECT FROM farewall.note WHERE note.claim = claim.id))",
         over()

@@ -14,7 +14,8 @@ use crate::ledger::upkeep::{BATCH_ROWS, Batch, Cursor, over};
 /// Of a claim that was made before `?1`: whether its row may go.
 fn may_go() -> String {
     format!(
-        "({} AND changed_at < ?1 AND valid_before < ?1
+        "({} AND changed_at < ?1
+          AND (state <> 'delivered' OR (valid_before < ?1 AND nonce NOT LIKE 'opaque:%'))
           AND NOT EXISTS (SELECT 1 FROM note WHERE note.claim = claim.id))",
         over()
     )
