@@ -160,7 +160,7 @@ impl Reconciler {
         Arc::clone(&self.sources)
     }
 
-    /// Works until the runtime ends, and rests as long as it worked, within [`REST_MAX`].
+    /// Works until the runtime ends, and rests as long as it worked, ten seconds at most.
     pub async fn run(mut self) {
         let mut worked = Duration::ZERO;
         loop {
