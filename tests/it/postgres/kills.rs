@@ -23,8 +23,9 @@ use farewall::settlement::{STATES, State};
 const USDC: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
 const HEAD: u64 = 5000;
 
-/// How long a buyer tries to get what it signed for. Far longer than any lease.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a buyer tries to get what it signed for. Far longer than any lease, and than the longest
+/// pause between two looks at an unknown settlement (a minute, after a minute of bad luck).
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A response that a buyer got for its payment.
 pub struct Bought {
