@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use self::ending::Ending;
 use self::generation::{Parts, gate_limits};
 use self::reloader::Reloader;
+use crate::admin::{Admin, AdminParts, InForce, Socket, Token, TokenError};
 use crate::chain_rpc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
@@ -40,12 +41,14 @@ use crate::facilitator::http::BuildError;
 use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Gate, GateParts, Settler};
 use crate::kept::KeptResponses;
+use crate::ledger::observed::Observed;
 use crate::ledger::opening::open_for_writing;
 use crate::ledger::{Ledger, LedgerError};
+use crate::metrics;
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
 use crate::proxy::{Connections, Door, DoorLimits, Wall};
-use crate::reconcile::{Reconciler, Sources};
+use crate::reconcile::{Errand, Reconciler, Sources};
 use crate::reload;
 use crate::reload::control::Control;
 use crate::retention::Retention;
@@ -99,6 +102,9 @@ pub enum StartError {
     /// Two walls on one ledger: the start of the second would give back what the first has claimed.
     #[error("the ledger {} is in use by another wall", .0.display())]
     LedgerInUse(PathBuf),
+    /// The token of the admin API.
+    #[error("admin_token_file: {0}")]
+    AdminToken(#[from] TokenError),
     /// TLS to upstreams and facilitators needs to know whom to trust.
     #[error(
         "no certificate authorities found; install the package ca-certificates, \
@@ -148,7 +154,8 @@ impl App {
         hear_hangups(&payments, reloads.clone())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ledger_lock = lock_ledger(&settings.ledger)?;
-        let ledger = open_ledger(&settings, &payments, clock.as_ref())?;
+        let observed = observe(&settings, &payments, &clock)?;
+        let ledger: Arc<dyn Ledger> = observed.clone();
         let parts = Parts::new(settings, None, payments.handle())?;
         let settings = &parts.settings;
         let book = payments.block_on(parts.supported());
@@ -161,11 +168,21 @@ impl App {
         );
         let gate = gate(&parts, routes, &settler, (&ledger, &clock), &payments);
         let in_force = Arc::new(ArcSwap::from_pointee(parts.generation(gate)));
-        serve_admin(settings, &payments, &ledger)?;
+        let shown = InForce::new(settings.clone(), in_force.load_full());
+        let shown = Arc::new(ArcSwap::from_pointee(shown));
+        let (sources, errands) = tend(&parts, &payments, &settler, &ledger, &clock);
+        let admin = AdminParts {
+            token: admin_token(settings)?,
+            in_force: Arc::clone(&shown),
+            ledger: observed,
+            errands,
+            reloads: reloads.clone(),
+            clock,
+        };
+        serve_admin(settings, admin, &payments)?;
         if let Some(config) = &config {
             serve_control(settings, &payments, &reloads, config)?;
         }
-        let sources = tend(&parts, &payments, &settler, &ledger, clock);
         let under_way = Arc::new(AtomicUsize::new(0));
         let wall = Wall {
             in_force: Arc::clone(&in_force),
@@ -181,6 +198,7 @@ impl App {
             config,
             parts,
             in_force,
+            shown,
             settler: Arc::clone(&settler),
             sources,
             connections,
@@ -276,14 +294,27 @@ fn open_ledger(
     Ok(ledger)
 }
 
+/// Opens the ledger, and has what happens in it counted and told.
+fn observe(
+    settings: &Settings,
+    payments: &Runtime,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Observed>, StartError> {
+    let observed = Observed::new(open_ledger(settings, payments, clock.as_ref())?);
+    metrics::started(clock.now());
+    metrics::connections_max(settings.limits.connections_max);
+    payments.spawn(Arc::clone(&observed).count(Arc::clone(clock)));
+    Ok(observed)
+}
+
 /// Starts what looks after the ledger: unknown settlements, and what may be forgotten.
 fn tend(
     parts: &Parts,
     payments: &Runtime,
     settler: &Arc<Settler>,
     ledger: &Arc<dyn Ledger>,
-    clock: Arc<dyn Clock>,
-) -> Arc<ArcSwap<Sources>> {
+    clock: &Arc<dyn Clock>,
+) -> (Arc<ArcSwap<Sources>>, Errand) {
     let Sources {
         chains,
         preferences,
@@ -293,14 +324,14 @@ fn tend(
         Arc::clone(ledger),
         chains,
         preferences,
-        Arc::clone(&clock),
+        Arc::clone(clock),
     );
-    let sources = reconciler.sources();
+    let for_others = (reconciler.sources(), reconciler.errand());
     payments.spawn(reconciler.run());
     let days = parts.settings.retention_days;
-    let retention = Retention::new(Arc::clone(ledger), clock, days);
+    let retention = Retention::new(Arc::clone(ledger), Arc::clone(clock), days);
     payments.spawn(retention.run());
-    sources
+    for_others
 }
 
 fn gate(
@@ -324,24 +355,27 @@ fn gate(
     })
 }
 
+fn admin_token(settings: &Settings) -> Result<Option<Token>, StartError> {
+    let file = settings.server.admin_token_file.as_deref();
+    Ok(file.map(Token::read).transpose()?)
+}
+
 fn serve_admin(
     settings: &Settings,
+    parts: AdminParts,
     payments: &Runtime,
-    ledger: &Arc<dyn Ledger>,
 ) -> Result<(), StartError> {
-    let Some(address) = settings.server.admin else {
+    let Some(address) = &settings.server.admin else {
         return Ok(());
     };
     let failed = |cause| StartError::Io {
         what: format!("admin listener {address}"),
         cause,
     };
-    let listener = payments
-        .block_on(tokio::net::TcpListener::bind(address))
-        .map_err(failed)?;
-    let ledger = Arc::clone(ledger);
+    let socket = payments.block_on(Socket::bind(address)).map_err(failed)?;
+    let admin = Admin::new(parts);
     payments.spawn(async move {
-        if let Err(error) = crate::admin::serve(listener, ledger).await {
+        if let Err(error) = crate::admin::serve(socket, admin).await {
             tracing::error!(%error, "the admin listener ended");
         }
     });

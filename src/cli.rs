@@ -9,6 +9,9 @@ pub mod ledger;
 pub mod man;
 pub mod pay;
 pub mod reload;
+mod watch;
+pub mod report;
+pub mod top;
 pub mod run;
 pub mod sandbox;
 pub mod demo;
@@ -59,6 +62,10 @@ enum Command {
     Sandbox(sandbox::Args),
     /// Look into the ledger
     Ledger(ledger::Args),
+    /// Say what was sold, by day, rule or payer, with a chart
+    Report(report::Args),
+    /// Watch a running wall, live
+    Top(top::Args),
     /// Write a commented starter configuration
     Init(init::Args),
     /// Write what a shell needs to complete command lines
@@ -87,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Pay(args) => pay::run(args),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Ledger(args) => ledger::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Top(args) => top::run(args),
         Command::Init(args) => init::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Man(args) => man::run(&args, Cli::command()),

@@ -23,6 +23,8 @@ mod accept;
 mod network;
 mod upstream;
 mod rule;
+mod log;
+mod shown;
 mod lint;
 pub mod restart;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use self::secrets::{Diskless, Machine, Surroundings};
 use self::settings::{ControlSettings, LedgerSettings, Settings, Unmatched};
 
 pub use self::lint::lint;
+pub use self::shown::shown;
 
 /// A configuration that the wall can start with.
 pub struct Loaded {
@@ -257,6 +260,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         unmatched: unmatched?,
         cors,
         networks,
+        log: log::log(&top),
     })
 }
 

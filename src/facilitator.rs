@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::facilitator::breaker::Stage;
 use crate::facilitator::supported::Supported;
 use crate::x402::message::SettlementResponse;
 use crate::x402::reason::ReasonCode;
@@ -145,6 +146,16 @@ pub trait Facilitator: Send + Sync {
     /// Whether to ask it, or rather another. Without knowledge: [`Fitness::Well`].
     fn fitness(&self) -> Fitness {
         Fitness::Well
+    }
+
+    /// Whether its last call that says something about its health was answered. Without knowledge: yes.
+    fn is_healthy(&self) -> bool {
+        true
+    }
+
+    /// Where its breaker stands. Without one: closed.
+    fn breaker(&self) -> Stage {
+        Stage::Closed
     }
 
     /// How often a verification that found no verdict is repeated.

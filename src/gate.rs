@@ -41,6 +41,7 @@ use crate::gate::settler::Among;
 use crate::gate::unforwarded::Unforwarded;
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
+use crate::metrics::{self, Phase, Phases};
 use crate::proof::ProofHeaders;
 use crate::proof::cache::Freshness;
 use crate::proof::check::CheckedProof;
@@ -80,6 +81,8 @@ pub struct Ask<'a> {
     pub content_length: Option<u64>,
     /// Who asks.
     pub client: Client,
+    /// Where its time goes is noted here.
+    pub phases: &'a Phases,
 }
 
 /// What may go on.
@@ -113,6 +116,12 @@ impl Replay {
     #[must_use]
     pub fn is_for(&self, body: BodyDigest) -> bool {
         self.kept.request_body == body
+    }
+
+    /// What the ledger knows of the payment.
+    #[must_use]
+    pub const fn record(&self) -> &Record {
+        &self.record
     }
 
     /// For any other body the payment is spent.
@@ -286,6 +295,7 @@ impl Gate {
         };
         self.admit_priced(ask, &purchase)
             .await
+            .inspect_err(count_refused)
             .map_err(|why| Refusal::Payment { why, purchase })
     }
 
@@ -331,7 +341,8 @@ impl Gate {
         let proof = self.verify(ask, &verifier, checked, now).await?;
         reach(Step::Verified);
         let new = fingerprint::new_claim(ask, route, &proof, presented_for);
-        let claim = match self.ledger.claim(new, now).await? {
+        let claim = ask.phases.time(Phase::Claim, self.ledger.claim(new, now));
+        let claim = match claim.await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(_) => {
                 let holder = self.holder(payment, presented_for).await?;
@@ -351,7 +362,8 @@ impl Gate {
         let (settler, held) = (&self.settler, (slot, among));
         let mut paid = Paid::claimed(settler, purchase, &proof, presented_for, claim, held);
         if route.settle == SettleWhen::BeforeForward {
-            paid.settle(None).await.inspect_err(|why| {
+            let settled = ask.phases.time(Phase::Settle, paid.settle(None));
+            settled.await.inspect_err(|why| {
                 if matches!(why, PaymentRefusal::OutcomeUnknown) {
                     self.unforwarded.remember(payment);
                 }
@@ -369,7 +381,9 @@ impl Gate {
         checked: CheckedProof,
         now: UnixSeconds,
     ) -> Result<VerifiedProof, PaymentRefusal> {
-        let _places = match verifier.remembers(&checked, now) {
+        let remembered = verifier.remembers(&checked, now);
+        metrics::verdict(remembered);
+        let _places = match remembered {
             true => None,
             false => {
                 let payer = checked.proof().payer();
@@ -382,7 +396,8 @@ impl Gate {
                 Some((share, permit.map_err(|_| PaymentRefusal::Busy)?))
             }
         };
-        let verified = verifier.verify(checked, now).await;
+        let verifying = verifier.verify(checked, now);
+        let verified = ask.phases.time(Phase::Verify, verifying).await;
         verified.map_err(|error| match error {
             VerifyError::Invalid { reason, freshness } => {
                 if freshness == Freshness::Fresh {
@@ -498,6 +513,28 @@ impl Gate {
             let recorded = self.settler.record_delivered(replay.record.id);
             self.settler.follow_up(recorded);
         }
+    }
+}
+
+/// A proof that was refused is counted by its reason; that there was none, or no verdict, is not.
+fn count_refused(why: &PaymentRefusal) {
+    match why {
+        PaymentRefusal::Proof(error) => metrics::proof_refused(error.reason().as_str()),
+        PaymentRefusal::Invalid(reason) => metrics::proof_refused(reason.as_str()),
+        PaymentRefusal::Spent => metrics::proof_refused("payment_already_used"),
+        PaymentRefusal::Abandoned => metrics::proof_refused("payment_abandoned"),
+        PaymentRefusal::Required
+        | PaymentRefusal::InProgress
+        | PaymentRefusal::Busy
+        | PaymentRefusal::RateLimited { .. }
+        | PaymentRefusal::FacilitatorUnavailable { .. }
+        | PaymentRefusal::SettlementNotSent
+        | PaymentRefusal::SettlementRefused { .. }
+        | PaymentRefusal::OutcomeUnknown
+        | PaymentRefusal::ResponseLost { .. }
+        | PaymentRefusal::Undelivered { .. }
+        | PaymentRefusal::NotSold(_)
+        | PaymentRefusal::Ledger(_) => {}
     }
 }
 

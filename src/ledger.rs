@@ -9,6 +9,7 @@ pub mod sqlite;
 pub mod postgres;
 pub mod reader;
 pub mod opening;
+pub mod observed;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 //! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
 //! version or framing. Later phases read `RequestCtx`; without an admission there is no peer.
 
+mod access;
 mod answers;
 mod body;
 mod context;
@@ -10,6 +11,7 @@ mod cors;
 mod door;
 mod headers;
 mod respond;
+mod trace;
 mod watched;
 
 use std::net::SocketAddr;
@@ -31,11 +33,11 @@ use crate::config::settings::{CorsSettings, IpRange};
 use crate::failpoint::{Step, reach};
 use crate::gate::{Admission, Ask, Ending, Gate, Refusal, Release, UpstreamFailure};
 use crate::kept::Recorder;
-use crate::metrics;
+use crate::metrics::{self, Phase, RuleMeter};
 use crate::proof::ProofHeaders;
 use crate::proxy::answers::{can_withhold, content_length};
 use crate::proxy::context::{
-    BodyMeter, Outcome, Recording, RequestCtx, RequestId, Stage, Substitute,
+    BodyMeter, Bought, Outcome, Recording, RequestCtx, RequestId, Stage, Substitute,
 };
 use crate::proxy::headers::ClientIdentity;
 use crate::route::shadow;
@@ -113,6 +115,7 @@ impl ProxyHttp for Wall {
         match admission {
             Ok(Admission::Free(route)) => {
                 ctx.rule = Some(route.rule.clone());
+                ctx.meter = Some(Arc::clone(&route.meter));
                 ctx.outcome = Outcome("free");
                 ctx.upstream = ctx.rules.upstreams.get(&route.upstream).cloned();
                 ctx.body = BodyMeter::new(route.request_body_bytes_max, false);
@@ -122,6 +125,8 @@ impl ProxyHttp for Wall {
             Ok(Admission::Paid(paid)) => {
                 let route = &paid.purchase().route;
                 ctx.rule = Some(route.rule.clone());
+                ctx.meter = Some(Arc::clone(&route.meter));
+                ctx.bought = Some(Bought::of(&paid));
                 ctx.upstream = ctx.rules.upstreams.get(&route.upstream).cloned();
                 ctx.body = BodyMeter::new(route.request_body_bytes_max, true);
                 if session.as_downstream_mut().is_body_empty() {
@@ -138,6 +143,7 @@ impl ProxyHttp for Wall {
             }
             Ok(Admission::Shadow(shadow)) => {
                 ctx.rule = Some(shadow.route.rule.clone());
+                ctx.meter = Some(Arc::clone(&shadow.route.meter));
                 ctx.outcome = Outcome(shadow.outcome);
                 ctx.upstream = ctx.rules.upstreams.get(&shadow.route.upstream).cloned();
                 ctx.body = BodyMeter::new(shadow.route.request_body_bytes_max, false);
@@ -195,6 +201,7 @@ impl ProxyHttp for Wall {
             Stage::Free | Stage::New | Stage::Answered => true,
         };
         headers::strip_request(request, client.trusted, keep_conditional);
+        trace::strip_malformed(request);
         let authority = host.authority();
         headers::set_forwarding(request, &client, &authority)?;
         // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
@@ -230,6 +237,9 @@ impl ProxyHttp for Wall {
         }
         if response.status.is_informational() {
             return Ok(());
+        }
+        if let Some(asked) = ctx.forwarded {
+            ctx.phases.add(Phase::Upstream, asked.elapsed());
         }
         let late = ctx
             .upstream
@@ -352,15 +362,15 @@ impl ProxyHttp for Wall {
             );
         }
         let elapsed = ctx.started.map(|s| s.elapsed()).unwrap_or_default();
-        metrics::request(ctx.rule.as_ref(), ctx.outcome.0, elapsed);
-        tracing::info!(
-            target: "farewall::access",
-            request_id = %ctx.request_id, method = %session.req_header().method,
-            rule = ctx.rule.as_deref().unwrap_or("-"),
-            outcome = ctx.outcome.0, status, micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            error = error.map(tracing::field::display),
-            "request"
-        );
+        match (&ctx.meter, &ctx.rule) {
+            (Some(meter), _) => metrics::request(meter, ctx.outcome.0, status, elapsed),
+            (None, Some(rule)) => {
+                metrics::request(&RuleMeter::new(rule), ctx.outcome.0, status, elapsed);
+            }
+            (None, None) => metrics::request(RuleMeter::none(), ctx.outcome.0, status, elapsed),
+        }
+        metrics::phases(&ctx.phases);
+        access::log(session.req_header(), ctx, status, elapsed, error);
     }
 }
 
@@ -447,6 +457,7 @@ impl Wall {
                 .get(CONTENT_LENGTH)
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
             client: Client::at(address),
+            phases: &ctx.phases,
         };
         ctx.rules.gate.admit(&ask).await
     }
@@ -474,12 +485,13 @@ impl Wall {
             recorder: Recorder::new(kept_bytes_max),
             complete: bodyless,
         });
-        match ctx
-            .rules
-            .gate
-            .release(paid, status, ctx.body.digest())
-            .await
-        {
+        let begun = Instant::now();
+        let gate = &ctx.rules.gate;
+        let released = gate.release(paid, status, ctx.body.digest()).await;
+        if status < 400 {
+            ctx.phases.add(Phase::Settle, begun.elapsed());
+        }
+        match released {
             Ok(Release::Uncharged) => {
                 ctx.outcome = Outcome("upstream_error");
                 response.insert_header("Cache-Control", "no-store")

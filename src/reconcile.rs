@@ -18,7 +18,7 @@ use alloy_primitives::B256;
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, stream};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::decision::{Sighting, Verdict};
@@ -30,7 +30,7 @@ use crate::failpoint::{Step, reach};
 use crate::gate::{Settler, settled_move};
 use crate::ledger::upkeep::Cursor;
 use crate::ledger::{ClaimId, Filter, Ledger, LedgerError, Move, Record};
-use crate::metrics;
+use crate::metrics::{self, RevenueKey};
 use crate::settlement::State;
 use crate::x402::message::SettlementResponse;
 
@@ -96,6 +96,28 @@ pub struct Reconciler {
     passes: u64,
     /// Held while a payment that the chain showed is written down.
     one_by_one: Mutex<()>,
+    errands: mpsc::Receiver<Answer>,
+    errand: Errand,
+}
+
+/// Whom to tell how many are still unknown.
+type Answer = oneshot::Sender<Result<usize, LedgerError>>;
+
+/// Errands that may wait.
+const ERRANDS_MAX: usize = 8;
+
+/// Sends a running reconciler on errands.
+#[derive(Clone, Debug)]
+pub struct Errand(mpsc::Sender<Answer>);
+
+impl Errand {
+    /// Has every unknown settlement looked at now, due or not, and says how many are still unknown;
+    /// `None` when too many have asked already, or nobody reconciles.
+    pub async fn look_now(&self) -> Option<Result<usize, LedgerError>> {
+        let (to, answer) = oneshot::channel();
+        self.0.try_send(to).ok()?;
+        answer.await.ok()
+    }
 }
 
 /// When a claim is looked at again.
@@ -143,6 +165,7 @@ impl Reconciler {
             chains,
             preferences,
         };
+        let (errand, errands) = mpsc::channel(ERRANDS_MAX);
         Self {
             settler,
             ledger,
@@ -151,6 +174,8 @@ impl Reconciler {
             due: HashMap::new(),
             passes: 0,
             one_by_one: Mutex::new(()),
+            errands,
+            errand: Errand(errand),
         }
     }
 
@@ -160,16 +185,31 @@ impl Reconciler {
         Arc::clone(&self.sources)
     }
 
+    /// For who wants to send it on errands while it runs.
+    #[must_use]
+    pub fn errand(&self) -> Errand {
+        self.errand.clone()
+    }
+
     /// Works until the runtime ends, and rests as long as it worked, ten seconds at most.
     pub async fn run(mut self) {
         let mut worked = Duration::ZERO;
         loop {
-            tokio::time::sleep(TICK.max(worked)).await;
+            let asked = tokio::time::timeout(TICK.max(worked), self.errands.recv()).await;
+            let asked = asked.ok().flatten();
+            if asked.is_some() {
+                self.due.clear();
+            }
             let begun = Instant::now();
-            if let Err(error) = self.pass().await {
+            let passed = self.pass().await;
+            if let Err(error) = &passed {
                 tracing::error!(%error, "cannot reconcile");
             }
             worked = begun.elapsed().min(REST_MAX);
+            if let Some(asked) = asked {
+                // Whoever asked may have left.
+                drop(asked.send(passed));
+            }
         }
     }
 
@@ -212,9 +252,12 @@ impl Reconciler {
         self.passes = self.passes.wrapping_add(1);
         let (mut left, mut failure, mut from) = (0_usize, None, Some(Cursor::default()));
         let (version, mut needed) = (self.settler.known().version(), BTreeSet::new());
+        let mut oldest = None;
         while let Some(cursor) = from {
             let (page, next) = self.page(cursor).await?;
             needed.extend(page.iter().filter_map(|record| record.facilitator.clone()));
+            let ours = page.iter().filter(|one| !self.settler.is_active(one.id));
+            oldest = ours.map(|one| one.claimed_at).chain(oldest).min();
             left = left.saturating_add(self.look_at_page(page, &mut failure).await);
             from = next;
         }
@@ -223,7 +266,10 @@ impl Reconciler {
             .forget(version, |name| needed.contains(name));
         let pass = self.passes;
         self.due.retain(|_, due| due.pass == pass);
-        metrics::unknown_settlements(left);
+        // One that became known in this pass may be the oldest until the next.
+        let oldest = oldest.filter(|_| left > 0);
+        let age = oldest.map_or(0, |at| self.clock.now().since(at));
+        metrics::unknown_settlements(left, age);
         failure.map_or(Ok(left), Err)
     }
 
@@ -412,7 +458,13 @@ impl Reconciler {
         reach(Step::Reconciled);
         if state == State::Settled {
             let claim = &record.claim;
-            metrics::settled(&claim.rule, &claim.accept, claim.amount);
+            let key = RevenueKey {
+                rule: Arc::clone(&claim.rule),
+                accept: Arc::clone(&claim.accept),
+                network: claim.network.clone(),
+                asset: claim.asset.clone(),
+            };
+            metrics::settled(key, claim.amount, self.clock.now());
         }
         if state == State::Expired {
             tracing::error!(claim = record.id.0, %found, "an unknown settlement expired");

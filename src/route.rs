@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
 use crate::config::settings::{Location, RateLimit};
+use crate::metrics::RuleMeter;
 use crate::route::pattern::PatternError;
 use crate::route::price::PriceRule;
 use crate::route::shadow::ShadowRoute;
@@ -100,6 +101,8 @@ pub struct PricedRoute {
     pub rate_limit: Option<RateLimit>,
     /// What is made of all this once, by whoever answers.
     pub prepared: Prepared,
+    /// Counts its requests.
+    pub meter: Arc<RuleMeter>,
 }
 
 /// Room for one value that a later module makes of a rule when it first needs it. It lives as long
@@ -134,6 +137,8 @@ pub struct FreeRoute {
     pub request_body_bytes_max: u64,
     /// How often it may be asked for.
     pub rate_limit: Option<RateLimit>,
+    /// Counts its requests.
+    pub meter: Arc<RuleMeter>,
 }
 
 /// Why rules cannot be made into a table. All of them are reported at once.

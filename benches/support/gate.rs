@@ -18,6 +18,7 @@ use farewall::ledger::upkeep::{Batch, Cursor};
 use farewall::ledger::{
     ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Note, Record, Total,
 };
+use farewall::metrics::Phases;
 use farewall::proof::ProofHeaders;
 use farewall::proof::cache::VerdictCache;
 use farewall::proof::verify::Verifier;
@@ -113,6 +114,7 @@ pub struct World {
     host: CanonicalHost,
     target: CanonicalTarget,
     proof: String,
+    phases: Phases,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -158,6 +160,7 @@ impl World {
             host: CanonicalHost::parse(b"api.example.com", Scheme::Https).unwrap(),
             target: CanonicalTarget::parse(path.as_bytes(), 8192).unwrap(),
             proof: super::proof(&super::quote(), 1).value,
+            phases: Phases::default(),
             runtime,
         }
     }
@@ -193,6 +196,7 @@ impl World {
             has_body: false,
             content_length: None,
             client: Client::at(None),
+            phases: &self.phases,
         }
     }
 

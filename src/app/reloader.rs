@@ -9,11 +9,13 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
+use crate::admin::InForce;
 use crate::app::generation::{Parts, gate_limits};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::restart::needs_restart;
 use crate::config::{self, Loaded};
 use crate::gate::Settler;
+use crate::log;
 use crate::proxy::{Connections, Generation};
 use crate::reconcile::Sources;
 use crate::reload::{Answer, ReloadError, Report, Requests};
@@ -31,6 +33,8 @@ pub(super) struct Reloader {
     /// What is in force. Only this changes it.
     pub(super) parts: Parts,
     pub(super) in_force: Arc<ArcSwap<Generation>>,
+    /// The same for the admin API.
+    pub(super) shown: Arc<ArcSwap<InForce>>,
     pub(super) settler: Arc<Settler>,
     pub(super) sources: Arc<ArcSwap<Sources>>,
     pub(super) connections: Arc<Connections>,
@@ -56,7 +60,7 @@ pub(super) async fn run(reloader: Reloader, mut requests: Requests) {
             match batch {
                 Some(batch) => {
                     let answer = reloader.reload();
-                    log(&answer);
+                    tell(&answer);
                     batch.answer(&answer);
                 }
                 None => reloader.complete(),
@@ -68,7 +72,8 @@ pub(super) async fn run(reloader: Reloader, mut requests: Requests) {
     }
 }
 
-fn log(answer: &Answer) {
+/// Writes the log about it.
+fn tell(answer: &Answer) {
     match answer {
         Ok(report) => {
             for warning in &report.warnings {
@@ -149,8 +154,23 @@ impl Reloader {
         let gate = before.gate.successor(routes, verifier, limits);
         self.connections
             .trust(parts.settings.server.trusted_proxies.clone());
-        self.in_force.store(Arc::new(parts.generation(gate)));
+        let rules = Arc::new(parts.generation(gate));
+        self.in_force.store(Arc::clone(&rules));
+        let shown = InForce::new(parts.settings.clone(), rules);
+        self.shown.store(Arc::new(shown));
+        self.filter_log(&parts);
         self.parts = parts;
+    }
+
+    /// The log is heard under the filter of `next`, unless the environment goes before it.
+    fn filter_log(&self, next: &Parts) {
+        let filter = &next.settings.log.filter;
+        if *filter == self.parts.settings.log.filter || log::is_set_by_environment() {
+            return;
+        }
+        if let Err(error) = log::set_filter(filter) {
+            tracing::warn!(%error, "the log keeps its old filter");
+        }
     }
 
     /// Asks `/supported` again, for ways of being paid that could not be offered so far.

@@ -13,8 +13,9 @@ use tokio::runtime::Runtime;
 use crate::app::{App, Inherited};
 use crate::cli::{EXIT_NO, EXIT_OUTSIDE};
 use crate::config;
-use crate::config::settings::{LedgerSettings, Settings};
+use crate::config::settings::{LedgerSettings, LogSettings, Settings};
 use crate::demo;
+use crate::log;
 use crate::sandbox::{Sandbox, SandboxOptions};
 
 /// What the demo runs, as shipped in `conf/`.
@@ -64,7 +65,10 @@ struct Demo {
 impl Demo {
     fn start(port: u16, dir: &Path) -> Result<Self, Box<dyn std::error::Error>> {
         std::fs::create_dir_all(dir)?;
-        super::run::start_log("warn,farewall=error");
+        log::start(&LogSettings {
+            filter: "warn,farewall=error".to_owned(),
+            ..LogSettings::default()
+        });
         let runtime = Runtime::new()?;
         let wall = runtime.block_on(listen(port))?.local_addr()?;
         let beside = |offset| {

@@ -1,19 +1,16 @@
 //! `farewall ledger`: what became of the payments, also while a wall runs. `mark`, `reconcile` and
 //! `prune` write; all else only reads.
 
-mod export;
 mod mark;
 mod pending;
 mod prune;
 mod reconcile;
 mod show;
 mod table;
-mod when;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -24,16 +21,16 @@ use clap::{Subcommand, ValueEnum};
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
-use self::export::{Csv, Json};
-use self::when::When;
-use crate::chain::{Asset, Network, assets, parse_evm_address};
+use crate::books::export::{Csv, Json};
+use crate::books::when::When;
+use crate::books::{Sink, Tokens};
+use crate::chain::parse_evm_address;
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::config;
 use crate::config::ledger::{is_url, parse_url};
 use crate::config::settings::{LedgerSettings, Settings};
 use crate::ledger::reader::LedgerReader;
-use crate::ledger::{Filter, LedgerError, Record};
-use crate::money::{AtomicAmount, Decimals};
+use crate::ledger::{Filter, LedgerError};
 use crate::settlement::State;
 
 const AFTER_HELP: &str = "\
@@ -112,7 +109,7 @@ are younger than a day stay. Export what you need first: what is deleted is gone
 
 /// Which ledger.
 #[derive(Debug, clap::Args)]
-struct Source {
+pub(super) struct Source {
     /// Configuration that names the ledger, and the tokens for amounts
     #[arg(long, value_name = "FILE", default_value = "conf/farewall.toml")]
     config: PathBuf,
@@ -184,7 +181,7 @@ enum Format {
 
 /// Why the command could not answer.
 #[derive(Debug, Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("{0}")]
     Config(Box<str>),
     #[error(transparent)]
@@ -204,6 +201,15 @@ enum Failure {
 }
 
 impl Failure {
+    /// Says it, and gives the exit code.
+    pub(super) fn tell(&self) -> ExitCode {
+        let code = self.exit_code();
+        if code != ExitCode::SUCCESS {
+            eprintln!("farewall: {self}");
+        }
+        code
+    }
+
     fn exit_code(&self) -> ExitCode {
         match self {
             // Whoever reads the output has seen enough: `farewall ledger export | head`.
@@ -229,13 +235,7 @@ pub fn run(args: Args) -> ExitCode {
         .and_then(|()| out.flush().map_err(Failure::from));
     match answered {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let code = failure.exit_code();
-            if code != ExitCode::SUCCESS {
-                eprintln!("farewall: {failure}");
-            }
-            code
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
@@ -325,7 +325,7 @@ impl Filters {
 }
 
 /// A ledger, and what is known of the tokens in it.
-struct Opened {
+pub(super) struct Opened {
     ledger: LedgerReader,
     tokens: Tokens,
 }
@@ -355,7 +355,12 @@ impl Source {
         })
     }
 
-    fn open(&self) -> Result<Opened, Failure> {
+    /// The configuration, unless the ledger itself is named.
+    pub(super) fn config_file(&self) -> Option<&Path> {
+        self.ledger.is_none().then_some(self.config.as_path())
+    }
+
+    pub(super) fn open(&self) -> Result<Opened, Failure> {
         let place = self.place()?;
         Ok(Opened {
             ledger: LedgerReader::open(&place.ledger, place.ca_file.as_deref())?,
@@ -377,14 +382,15 @@ fn load(path: &Path) -> Result<Settings, Failure> {
         .map_err(|report| Failure::Config(report.to_string().into()))
 }
 
-/// Writes records one by one, for programs.
-trait Sink {
-    fn begin(&mut self) -> io::Result<()>;
-    fn record(&mut self, record: &Record) -> io::Result<()>;
-    fn end(&mut self) -> io::Result<()>;
-}
-
 impl Opened {
+    pub(super) const fn ledger(&self) -> &LedgerReader {
+        &self.ledger
+    }
+
+    pub(super) const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
     fn write_all(&self, filters: &[Filter], sink: &mut dyn Sink) -> Result<(), Failure> {
         sink.begin()?;
         for filter in filters {
@@ -401,42 +407,5 @@ impl Opened {
         }
         sink.end()?;
         Ok(())
-    }
-}
-
-/// Symbol and decimals of the tokens that the configuration accepts.
-#[derive(Debug, Default)]
-struct Tokens(BTreeMap<(Network, Asset), (Arc<str>, Decimals)>);
-
-impl Tokens {
-    fn of(settings: &Settings) -> Self {
-        let token = |accept: &config::settings::AcceptSettings| {
-            let key = (accept.network.clone(), accept.asset.clone());
-            (key, (Arc::clone(&accept.symbol), accept.decimals))
-        };
-        Self(settings.accepts.values().map(token).collect())
-    }
-
-    /// The amount in whole tokens and the symbol, when the token is known.
-    fn whole(
-        &self,
-        network: &Network,
-        asset: &Asset,
-        amount: AtomicAmount,
-    ) -> Option<(String, &str)> {
-        if let Some((symbol, decimals)) = self.0.get(&(network.clone(), asset.clone())) {
-            return Some((amount.in_tokens(*decimals), symbol));
-        }
-        let known = assets::find(network, asset.as_str())?;
-        let decimals = Decimals::new(known.decimals.into()).ok()?;
-        Some((amount.in_tokens(decimals), known.symbol))
-    }
-
-    /// `0.01 USDC`, or `10000 atomic 0x…` for a token that the configuration does not mention.
-    fn text(&self, network: &Network, asset: &Asset, amount: AtomicAmount) -> String {
-        match self.whole(network, asset, amount) {
-            Some((tokens, symbol)) => format!("{tokens} {symbol}"),
-            None => format!("{amount} atomic {asset}"),
-        }
     }
 }

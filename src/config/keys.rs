@@ -27,6 +27,7 @@ pub(super) const TOP: Section = Section {
         "upstream",
         "rule",
         "network",
+        "log",
     ],
 };
 
@@ -47,6 +48,7 @@ pub(super) const SERVER: Section = Section {
         "ca_file",
         "control",
         "shadow",
+        "admin_token_file",
     ],
 };
 
@@ -207,8 +209,13 @@ pub(super) const NETWORK: Section = Section {
     keys: &["rpc_url", "rpc_timeout_ms", "confirmations"],
 };
 
+pub(super) const LOG: Section = Section {
+    header: "[log]",
+    keys: &["filter", "format"],
+};
+
 /// All sections, in the order of `conf/full.toml`.
-pub static SECTIONS: [Section; 13] = [
+pub static SECTIONS: [Section; 14] = [
     TOP,
     SERVER,
     LISTEN,
@@ -222,6 +229,7 @@ pub static SECTIONS: [Section; 13] = [
     HEALTH,
     RULE,
     NETWORK,
+    LOG,
 ];
 
 /// How to mend an unknown key: the key that was meant, the section it belongs in, or all keys.

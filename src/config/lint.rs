@@ -9,8 +9,8 @@ use crate::x402::message::{PaymentRequired, PaymentRequirements, ResourceInfo};
 
 use super::diagnostic::Diagnostic;
 use super::settings::{
-    AcceptMethod, AcceptSettings, PricedRule, RuleAccess, RuleSettings, Settings, Unmatched,
-    UpstreamSettings,
+    AcceptMethod, AcceptSettings, AdminAddress, PricedRule, RuleAccess, RuleSettings, Settings,
+    Unmatched, UpstreamSettings,
 };
 use super::values;
 
@@ -73,7 +73,9 @@ fn server(settings: &Settings, found: &mut Vec<Diagnostic>) {
         let plain = Diagnostic::warning("plain-origin", message).about("server.public_origin");
         found.push(plain.help("write https://, with TLS here or in a proxy in front"));
     }
-    if let Some(admin) = server.admin.filter(|admin| !admin.ip().is_loopback()) {
+    if let Some(AdminAddress::Tcp(admin)) = &server.admin
+        && !admin.ip().is_loopback()
+    {
         let message = format!("health and metrics are open to the network at {admin}");
         let exposed = Diagnostic::warning("open-admin", message).about("server.admin");
         found.push(exposed.help("listen on 127.0.0.1, or see to it that only you reach it"));

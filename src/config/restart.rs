@@ -4,7 +4,7 @@
 //! kind it is.
 
 use super::diagnostic::Diagnostic;
-use super::settings::{Limits, ServerSettings, Settings};
+use super::settings::{Limits, LogSettings, ServerSettings, Settings};
 
 /// One error for each part of `new` that a running wall cannot take over. `Loaded::locate` of the
 /// new configuration adds the lines.
@@ -24,6 +24,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<Diagnostic> {
         unmatched: _,
         cors: _,
         networks: _,
+        log,
     } = new;
     let mut keys = Vec::new();
     keys.extend(changed(server_keys(&old.server), server_keys(server)));
@@ -37,6 +38,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<Diagnostic> {
     if *retention_days != old.retention_days {
         keys.push("ledger.retention_days");
     }
+    keys.extend(changed(log_keys(&old.log), log_keys(log)));
     keys.into_iter().map(complaint).collect()
 }
 
@@ -62,6 +64,8 @@ fn server_keys(server: &ServerSettings) -> Values {
         work_stealing,
         shutdown_grace,
         admin,
+        // Its token was read at the start.
+        admin_token_file,
         // Pooled connections, the ledger's and pingora's own were made with it.
         ca_file,
         control,
@@ -82,9 +86,16 @@ fn server_keys(server: &ServerSettings) -> Values {
         ("server.work_stealing", work_stealing.to_string()),
         ("server.shutdown_grace_s", format!("{shutdown_grace:?}")),
         ("server.admin", format!("{admin:?}")),
+        ("server.admin_token_file", format!("{admin_token_file:?}")),
         ("server.ca_file", format!("{ca_file:?}")),
         ("server.control", control),
     ]
+}
+
+/// The same of `[log]`.
+fn log_keys(log: &LogSettings) -> Values {
+    let LogSettings { format, filter: _ } = log;
+    vec![("log.format", format!("{format:?}"))]
 }
 
 /// The same of `[limits]`: caches, and what is counted over all connections.
@@ -192,6 +203,14 @@ mod tests {
             "retry_window_s = 7\nbody_timeout_ms = 7",
             &[],
         );
+        check(
+            "[limits]",
+            "admin_token_file = \"token\"\n[limits]",
+            &["server.admin_token_file"],
+        );
+        let log = "[log]\nfilter = \"debug\"\nformat = \"json\"\n[limits]";
+        check("[limits]", log, &["log.format"]);
+        check("[limits]", "[log]\nfilter = \"debug\"\n[limits]", &[]);
         check("a.example", "b.example", &[]);
         check(":9000", ":9001", &[]);
         check("[limits]", "shadow = true\n[limits]", &[]);

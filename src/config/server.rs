@@ -12,7 +12,8 @@ use super::keys::{self, Section};
 use super::reader::Reader;
 use super::secrets::Surroundings;
 use super::settings::{
-    ControlSettings, CorsSettings, IpRange, Limits, ListenSettings, ServerSettings, TlsFiles,
+    AdminAddress, ControlSettings, CorsSettings, IpRange, Limits, ListenSettings, ServerSettings,
+    TlsFiles,
 };
 use super::values;
 
@@ -60,6 +61,9 @@ pub(super) fn server(
         let worker_threads = reader.size("worker_threads", cores, 1..=1024);
         let ca_file = reader.path("ca_file");
         warn_if_absent(reader, "ca_file", ca_file.as_deref(), around);
+        let admin_token_file = reader.path("admin_token_file");
+        let token = admin_token_file.as_deref();
+        warn_if_absent(reader, "admin_token_file", token, around);
         let settings = ServerSettings {
             public_origin: origin.as_ref()?.origin().into(),
             service_name: service_name.map(Arc::from),
@@ -72,6 +76,7 @@ pub(super) fn server(
             permit2_allowance_as_402: reader.boolean("permit2_allowance_as_402", false),
             control: own_control(reader, around, beside),
             shadow: reader.boolean("shadow", false),
+            admin_token_file,
         };
         Some(settings)
     })
@@ -84,16 +89,22 @@ fn trusted_proxies(reader: &Reader<'_>) -> Vec<IpRange> {
     texts.into_iter().filter_map(read).collect()
 }
 
-fn admin(reader: &Reader<'_>) -> Option<SocketAddr> {
+fn admin(reader: &Reader<'_>) -> Option<AdminAddress> {
     if !reader.has("admin") {
-        return Some(SocketAddr::from(([127, 0, 0, 1], 8086)));
+        let usual = SocketAddr::from(([127, 0, 0, 1], 8086));
+        return Some(AdminAddress::Tcp(usual));
     }
     let (text, at) = reader.text("admin")?;
     if text.value == "off" {
         return None;
     }
-    let help = "write an IP address and a port, as \"127.0.0.1:8086\", or \"off\"";
-    reader.parse(text, at, "bad-address", help, address)
+    if let Some(path) = text.value.strip_prefix("unix:").filter(|p| !p.is_empty()) {
+        let folder = reader.files.folder(at);
+        return Some(AdminAddress::Unix(folder.join(path)));
+    }
+    let help = "write an IP address and a port, as \"127.0.0.1:8086\", \"unix:PATH\", or \"off\"";
+    let address = reader.parse(text, at, "bad-address", help, address);
+    address.map(AdminAddress::Tcp)
 }
 
 /// The control socket alone, whatever is wrong with the rest.
@@ -272,7 +283,10 @@ pub(super) fn distinct_addresses(
     server: &ServerSettings,
     listeners: &[ListenSettings],
 ) {
-    let mut taken: Vec<SocketAddr> = server.admin.into_iter().collect();
+    let mut taken = Vec::new();
+    if let Some(AdminAddress::Tcp(admin)) = &server.admin {
+        taken.push(*admin);
+    }
     for (index, listener) in listeners.iter().enumerate() {
         if taken.contains(&listener.address) {
             let message = format!("{} is listened on twice", listener.address);

@@ -43,6 +43,8 @@ pub struct Settings {
     pub cors: CorsSettings,
     /// `[network.NAME]`, by network: the chains that may be asked what became of a payment.
     pub networks: BTreeMap<Network, NetworkSettings>,
+    /// `[log]`.
+    pub log: LogSettings,
 }
 
 /// `[server]`: what is true of the whole wall.
@@ -60,8 +62,9 @@ pub struct ServerSettings {
     pub shutdown_grace: Duration,
     /// `trusted_proxies`: whose `Forwarded` and `X-Forwarded-*` are believed; default none.
     pub trusted_proxies: Vec<IpRange>,
-    /// `admin`: address of health, readiness and metrics; default `127.0.0.1:8086`, `"off"` for none.
-    pub admin: Option<SocketAddr>,
+    /// `admin`: where health, metrics and the admin API are served; default `127.0.0.1:8086`, `"off"` for
+    /// none.
+    pub admin: Option<AdminAddress>,
     /// `ca_file`: PEM bundle to verify upstreams and facilitators with; default: the system's.
     pub ca_file: Option<PathBuf>,
     /// `permit2_allowance_as_402`: answer 402 instead of 412 when the buyer must approve Permit2
@@ -71,6 +74,8 @@ pub struct ServerSettings {
     pub control: Option<ControlSettings>,
     /// `shadow`: nothing is refused for want of a payment, and nothing is charged; default false.
     pub shadow: bool,
+    /// `admin_token_file`: holds the bearer token of the admin API; without it there is none.
+    pub admin_token_file: Option<PathBuf>,
 }
 
 /// `control`: a Unix socket for commands to the running wall.
@@ -80,6 +85,54 @@ pub struct ControlSettings {
     pub path: PathBuf,
     /// Whether it was written down: then the wall does not start without it.
     pub is_wanted: bool,
+}
+
+/// Where the admin listener is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AdminAddress {
+    /// IP address and port.
+    Tcp(SocketAddr),
+    /// `unix:PATH`: a socket that only the user of the wall may open.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[log]`: who hears what.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogSettings {
+    /// `filter`: levels, by module if need be; default `info`, and `warn` for pingora.
+    pub filter: String,
+    /// `format`; default `auto`.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            filter: "info,pingora_core=warn,pingora_proxy=warn".to_owned(),
+            format: LogFormat::Auto,
+        }
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// One address range in CIDR notation.

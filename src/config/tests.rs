@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::settings::{AcceptMethod, LedgerSettings, LimitBy, RuleAccess, Settings, Unmatched};
+use super::settings::{
+    AcceptMethod, LedgerSettings, LimitBy, LogSettings, RuleAccess, Settings, Unmatched,
+};
 use super::{Diagnostic, keys, lint, load, parse};
 use crate::money::AtomicAmount;
 use crate::settlement::SettleWhen;

@@ -38,6 +38,30 @@ pub enum Permit {
     Wait(Duration),
 }
 
+/// Where a breaker stands, for people.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Stage {
+    /// Calls are made.
+    #[default]
+    Closed,
+    /// The next call decides.
+    HalfOpen,
+    /// No verifications are asked for.
+    Open,
+}
+
+impl Stage {
+    /// The word in the admin API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// What a failure says beside that it is one.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Failure {
@@ -92,6 +116,18 @@ impl Breaker {
         };
         let left = until.saturating_sub(now);
         if left.is_zero() { None } else { Some(left) }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn stage(&self, now: Moment) -> Stage {
+        if self.is_closed() {
+            Stage::Closed
+        } else if self.waits(now).is_some() {
+            Stage::Open
+        } else {
+            Stage::HalfOpen
+        }
     }
 
     /// Whether it is closed.

@@ -4,22 +4,25 @@
 //! [`Facilitator::fitness`] and prefers another, but an order is not given up because of it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::facilitator::breaker::{Breaker, BreakerSettings, Failure, Moment, Permit};
+use crate::facilitator::breaker::{Breaker, BreakerSettings, Failure, Moment, Permit, Stage};
 use crate::facilitator::supported::Supported;
 use crate::facilitator::{
     Facilitator, FacilitatorFault, FacilitatorRequest, Fitness, SettleAnswer, VerifyAnswer,
 };
+use crate::metrics;
 
 /// A facilitator and its breaker.
 pub struct Guarded<F> {
     inner: F,
     breaker: Mutex<Breaker>,
+    is_healthy: AtomicBool,
     since: Instant,
 }
 
@@ -39,12 +42,18 @@ impl<F: Facilitator> Guarded<F> {
         Self {
             inner,
             breaker: Mutex::new(Breaker::new(settings)),
+            is_healthy: AtomicBool::new(true),
             since: Instant::now(),
         }
     }
 
     fn now(&self) -> Moment {
         self.since.elapsed()
+    }
+
+    /// Counts a call that was made.
+    fn count(&self, call: &'static str, answered: bool, begun: Instant) {
+        metrics::facilitator_call(self.inner.name(), call, answered, begun.elapsed());
     }
 
     fn learn(&self, health: Health) {
@@ -58,6 +67,8 @@ impl<F: Facilitator> Guarded<F> {
         }
         let (is_closed, waits) = (breaker.is_closed(), breaker.waits(now));
         drop(breaker);
+        self.is_healthy
+            .store(health == Health::Well, Ordering::Relaxed);
         let facilitator = &**self.inner.name();
         if was_closed && !is_closed {
             let for_ms = waits.map_or(0, |wait| wait.as_millis());
@@ -82,7 +93,10 @@ impl<F: Facilitator> Facilitator for Guarded<F> {
                 retry_after_s: u64::try_from(retry_after_s).unwrap_or(u64::MAX).max(1),
             });
         }
+        let begun = Instant::now();
         let answer = self.inner.verify(request).await;
+        let answered = !matches!(answer, VerifyAnswer::Unavailable(_));
+        self.count("verify", answered, begun);
         self.learn(match &answer {
             VerifyAnswer::Valid { .. } | VerifyAnswer::Invalid { .. } => Health::Well,
             VerifyAnswer::Unavailable(fault) => health(fault),
@@ -91,7 +105,10 @@ impl<F: Facilitator> Facilitator for Guarded<F> {
     }
 
     async fn settle(&self, request: &FacilitatorRequest) -> SettleAnswer {
+        let begun = Instant::now();
         let answer = self.inner.settle(request).await;
+        let answered = matches!(answer, SettleAnswer::Settled(_) | SettleAnswer::Refused(_));
+        self.count("settle", answered, begun);
         self.learn(match &answer {
             SettleAnswer::Settled(_) | SettleAnswer::Refused(_) => Health::Well,
             SettleAnswer::Unknown(fault) | SettleAnswer::NotSent(fault) => health(fault),
@@ -105,6 +122,14 @@ impl<F: Facilitator> Facilitator for Guarded<F> {
         } else {
             self.inner.fitness()
         }
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.is_healthy.load(Ordering::Relaxed)
+    }
+
+    fn breaker(&self) -> Stage {
+        self.breaker.lock().stage(self.now())
     }
 
     fn verify_retries(&self) -> u32 {

@@ -143,6 +143,8 @@ impl Paid {
         let order = Order {
             rule: purchase.route.rule.clone(),
             accept: offer.accept.clone(),
+            network: offer.network.clone(),
+            asset: offer.asset.clone(),
             amount: offer.amount,
             claim,
             request: proof.request().clone(),

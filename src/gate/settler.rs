@@ -13,14 +13,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::chain::Payer;
+use crate::chain::{Asset, Network, Payer};
 use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
 use crate::gate::known::Known;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
-use crate::metrics;
+use crate::metrics::{self, RevenueKey};
 use crate::money::AtomicAmount;
 use crate::proof::verify::Facilitators;
 use crate::settlement::State;
@@ -84,6 +84,10 @@ pub struct Order {
     pub rule: Arc<str>,
     /// The way of paying, for the metrics.
     pub accept: Arc<str>,
+    /// The network that the money moves on, for the metrics.
+    pub network: Network,
+    /// The token, for the metrics.
+    pub asset: Asset,
     /// How much, for the metrics.
     pub amount: AtomicAmount,
     /// The claim, in state `claimed`.
@@ -253,7 +257,13 @@ impl Settler {
         // disk that is full for a moment: the facilitator may not tell it a second time.
         match self.advance_patiently(order.claim, &settled).await {
             Ok(()) => {
-                metrics::settled(&order.rule, &order.accept, order.amount);
+                let key = RevenueKey {
+                    rule: Arc::clone(&order.rule),
+                    accept: Arc::clone(&order.accept),
+                    network: order.network.clone(),
+                    asset: order.asset.clone(),
+                };
+                metrics::settled(key, order.amount, self.clock.now());
                 Ok(Settled { receipt })
             }
             Err(error) => {

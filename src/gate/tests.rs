@@ -31,6 +31,7 @@ use crate::facilitator::{
 };
 use crate::ledger::Filter;
 use crate::ledger::sqlite::SqliteLedger;
+use crate::metrics::Phases;
 use crate::money::AtomicAmount;
 use crate::proof::ProofError;
 use crate::proof::cache::VerdictCache;
@@ -263,6 +264,7 @@ impl World {
             content_length: None,
             idempotency_key: None,
             client: Client::at(None),
+            phases: &Phases::default(),
         };
         self.gate.admit(&ask).await
     }

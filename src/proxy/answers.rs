@@ -2,6 +2,7 @@
 //! and what stands in for a response that is withheld.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -10,7 +11,8 @@ use pingora::http::ResponseHeader;
 use pingora::prelude::Session;
 
 use crate::gate::{Refusal, Replay};
-use crate::proxy::context::{Outcome, RequestCtx, Stage, Substitute, digest_of};
+use crate::metrics::Phase;
+use crate::proxy::context::{Bought, Outcome, RequestCtx, Stage, Substitute, digest_of};
 use crate::proxy::{Wall, body, cors, headers, respond};
 
 impl Wall {
@@ -44,11 +46,19 @@ impl Wall {
     ) -> Result<()> {
         if let Refusal::Payment { purchase, .. } = refusal {
             ctx.rule = Some(purchase.route.rule.clone());
-        } else if let Refusal::RateLimited { rule, .. } = refusal {
+            ctx.meter = Some(Arc::clone(&purchase.route.meter));
+        } else if let Refusal::RateLimited { rule, .. }
+        | Refusal::Denied { rule }
+        | Refusal::NothingOffered { rule } = refusal
+        {
             ctx.rule = Some(Arc::clone(rule));
         }
+        let begun = Instant::now();
         let answer = respond::answer(refusal, &ctx.rules.seller)?;
         ctx.outcome = Outcome(answer.outcome);
+        if answer.outcome == "payment_required" {
+            ctx.phases.add(Phase::Challenge, begun.elapsed());
+        }
         if answer.head.status.is_server_error() {
             tracing::warn!(request_id = %ctx.request_id, cause = %refusal, "request refused");
         } else {
@@ -106,6 +116,8 @@ impl Wall {
     ) -> Result<bool> {
         ctx.stage = Stage::Answered;
         ctx.rule = Some(replay.purchase.route.rule.clone());
+        ctx.meter = Some(Arc::clone(&replay.purchase.route.meter));
+        ctx.bought = Some(Bought::of_replay(replay));
         let limit = replay.purchase.route.request_body_bytes_max;
         let digest = if session.as_downstream_mut().is_body_empty() {
             Some(digest_of(b""))

@@ -11,9 +11,12 @@ use pingora::http::ResponseHeader;
 use pingora::{ErrorType, OrErr, Result};
 use sha2::{Digest, Sha256};
 
-use crate::gate::{Paid, Refusal};
+use crate::chain::{Payer, PaymentKey};
+use crate::gate::{Paid, Refusal, Replay};
 use crate::kept::{KeptResponse, Recorder};
 use crate::ledger::BodyDigest;
+use crate::metrics::{self, Counted, Phases, RuleMeter};
+use crate::money::AtomicAmount;
 use crate::proxy::Generation;
 use crate::target::{CanonicalHost, CanonicalTarget};
 use crate::upstream::Upstream;
@@ -30,6 +33,12 @@ pub struct RequestCtx {
     pub(super) request_id: RequestId,
     /// Name of the rule, for the log.
     pub(super) rule: Option<Arc<str>>,
+    /// Counts it, when a rule governs it.
+    pub(super) meter: Option<Arc<RuleMeter>>,
+    /// Where its time went.
+    pub(super) phases: Phases,
+    /// What it was paid with, for the log.
+    pub(super) bought: Option<Bought>,
     /// Why it was refused, for the log and the metrics.
     pub(super) outcome: Outcome,
     /// Canonical host; set before the stage leaves [`Stage::New`].
@@ -54,6 +63,8 @@ pub struct RequestCtx {
     pub(super) shadow: Option<String>,
     /// Counts the request as under way until it is dropped.
     _under_way: UnderWay,
+    /// The same for the metrics.
+    _counted: Counted,
 }
 
 impl RequestCtx {
@@ -65,6 +76,9 @@ impl RequestCtx {
             started: None,
             request_id: RequestId::default(),
             rule: None,
+            meter: None,
+            phases: Phases::default(),
+            bought: None,
             outcome: Outcome::default(),
             host: None,
             target: None,
@@ -77,6 +91,36 @@ impl RequestCtx {
             refusal: None,
             shadow: None,
             _under_way: under_way,
+            _counted: metrics::under_way(),
+        }
+    }
+}
+
+/// What a request was paid with.
+pub(super) struct Bought {
+    pub(super) payment: PaymentKey,
+    pub(super) payer: Payer,
+    pub(super) accept: Arc<str>,
+    pub(super) amount: AtomicAmount,
+}
+
+impl Bought {
+    pub(super) fn of(paid: &Paid) -> Self {
+        Self {
+            payment: paid.payment(),
+            payer: paid.payer().clone(),
+            accept: Arc::clone(&paid.offer().accept),
+            amount: paid.offer().amount,
+        }
+    }
+
+    pub(super) fn of_replay(replay: &Replay) -> Self {
+        let claim = &replay.record().claim;
+        Self {
+            payment: claim.payment,
+            payer: claim.payer.clone(),
+            accept: Arc::clone(&claim.accept),
+            amount: claim.amount,
         }
     }
 }

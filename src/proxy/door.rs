@@ -151,6 +151,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
             metrics::connection_refused("too_many");
             return None;
         };
+        let _counted = metrics::connection();
         let digest = stream.get_socket_digest();
         let peer = digest.and_then(|d| Some(d.peer_addr()?.as_inet()?.ip()));
         let _share = match self.connections.share(peer) {

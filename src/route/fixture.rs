@@ -10,8 +10,9 @@ use serde_json::Map;
 
 use crate::chain::{Asset, Network, PayTo, parse_evm_address};
 use crate::config::settings::{
-    AcceptMethod, AcceptSettings, CorsSettings, LedgerSettings, Limits, Location, PricedRule,
-    RuleAccess, RuleSettings, ServerAddress, ServerSettings, Settings, Unmatched, UpstreamSettings,
+    AcceptMethod, AcceptSettings, CorsSettings, LedgerSettings, Limits, Location, LogSettings,
+    PricedRule, RuleAccess, RuleSettings, ServerAddress, ServerSettings, Settings, Unmatched,
+    UpstreamSettings,
 };
 use crate::money::{AtomicAmount, Decimals, PriceText};
 use crate::settlement::SettleWhen;
@@ -34,6 +35,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             permit2_allowance_as_402: false,
             control: None,
             shadow: false,
+            admin_token_file: None,
         },
         listeners: Vec::new(),
         limits: Limits {
@@ -74,6 +76,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             max_age: ms(1),
         },
         networks: BTreeMap::new(),
+        log: LogSettings::default(),
     }
 }
 

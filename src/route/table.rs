@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::settings::{Location, PricedRule, RuleAccess, RuleSettings, Settings};
 use crate::facilitator::supported::SupportedBook;
+use crate::metrics::RuleMeter;
 use crate::route::hosts::{Hosts, HostsBuilder};
 use crate::route::offers::{MissingOffer, OfferMaker};
 use crate::route::paths::Leaf;
@@ -331,6 +332,7 @@ fn grant(
         upstream,
         request_body_bytes_max: rule.request_body_bytes_max,
         rate_limit: rule.rate_limit,
+        meter: RuleMeter::new(&rule.name),
     };
     let Some(priced) = priced else {
         return Some(Grant::Free(Arc::new(free(upstream?))));
@@ -366,6 +368,7 @@ fn priced_route(
         forward_conditional: priced.forward_conditional,
         rate_limit: rule.rate_limit,
         prepared: Prepared::default(),
+        meter: RuleMeter::new(&rule.name),
     })
 }
 

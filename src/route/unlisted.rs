@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::settings::{Settings, Unmatched};
+use crate::metrics::RuleMeter;
 use crate::route::shadow::ShadowRoute;
 use crate::route::{Access, FreeRoute, UNMATCHED};
 
@@ -21,6 +22,7 @@ impl Unlisted {
             upstream: Arc::clone(upstream),
             request_body_bytes_max: settings.limits.request_body_bytes_max,
             rate_limit: None,
+            meter: RuleMeter::new(&UNMATCHED.into()),
         };
         match &settings.unmatched {
             Unmatched::Deny => None,

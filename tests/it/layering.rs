@@ -26,7 +26,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "reconcile",
         ],
     ),
-    ("arc-swap", &["proxy", "tls", "reconcile", "app"]),
+    ("arc-swap", &["proxy", "tls", "reconcile", "admin", "app"]),
     (
         "async-trait",
         &["ledger", "facilitator", "proxy", "chain_rpc", "app"],
@@ -54,6 +54,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "sandbox",
             "demo",
             "reconcile",
+            "admin::events",
         ],
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
@@ -74,6 +75,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "gate",
             "app",
             "sandbox",
+            "metrics",
         ],
     ),
     ("pingora", &["upstream", "proxy", "app"]),
@@ -89,6 +91,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "cli::demo",
         ],
     ),
+    ("ratatui", &["cli::top"]),
     (
         "reqwest",
         &[
@@ -111,11 +114,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["*"]),
     (
         "sha2",
-        &["chain", "proof", "gate::fingerprint", "proxy", "tls"],
+        &[
+            "chain",
+            "proof",
+            "gate::fingerprint",
+            "proxy",
+            "tls",
+            "admin",
+        ],
     ),
     ("strsim", &["config::reader"]),
     ("thiserror", &["*"]),
-    ("time", &["facilitator::http", "cli::ledger"]),
+    ("time", &["books::when", "facilitator::http"]),
     (
         "tokio",
         &[
@@ -158,10 +168,10 @@ const HOMES: &[(&str, &[&str])] = &[
             "reconcile",
             "retention",
             "app",
-            "cli::run",
+            "log",
         ],
     ),
-    ("tracing-subscriber", &["cli::run"]),
+    ("tracing-subscriber", &["log", "config::log"]),
     ("zeroize", &["cli::pay"]),
 ];
 

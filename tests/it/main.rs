@@ -11,6 +11,7 @@
 
 mod support;
 
+mod admin;
 mod certificates;
 mod challenge;
 mod commands;
@@ -23,7 +24,9 @@ mod framing;
 mod headers;
 mod layering;
 mod lifecycle;
+mod log;
 mod limits;
+mod metrics_doc;
 mod opaque;
 mod packaging;
 mod paid_request;

@@ -17,7 +17,7 @@ use crate::support::wall::{RULES, farewall};
 use crate::support::{Origin, Setup, Signer, Wall, eventually, offer, send};
 
 impl Wall {
-    fn edit(&self, from: &str, to: &str) {
+    pub(crate) fn edit(&self, from: &str, to: &str) {
         let text = std::fs::read_to_string(&self.config).unwrap();
         assert!(text.contains(from), "{from} is not in\n{text}");
         std::fs::write(&self.config, text.replacen(from, to, 1)).unwrap();

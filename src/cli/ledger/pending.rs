@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use super::export::{Csv, Json};
 use super::{Failure, Filters, Format, Source, table};
+use crate::books::export::{Csv, Json};
 use crate::clock::UnixSeconds;
 use crate::ledger::Filter;
 use crate::settlement::State;

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::when::When;
 use super::{Failure, Source};
+use crate::books::when::When;
 use crate::clock::UnixSeconds;
 use crate::ledger::LedgerError;
 use crate::ledger::opening::open_for_writing;

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::table::{align, printable};
-use super::{Failure, Tokens, load};
+use super::{Failure, load};
 use crate::app::generation;
+use crate::books::Tokens;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::settings::Settings;
 use crate::gate::Settler;

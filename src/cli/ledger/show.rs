@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::export::{Csv, hex, object};
 use super::table::printable;
-use super::{Failure, Format, Sink, Source, Tokens, when};
+use super::{Failure, Format, Source};
+use crate::books::export::{Csv, hex, object};
+use crate::books::{Sink, Tokens, when};
 use crate::chain::PaymentKey;
 use crate::ledger::reader::LedgerReader;
 use crate::ledger::{ClaimId, Note, Record};

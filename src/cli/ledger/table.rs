@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
-use super::Tokens;
-use super::when;
+use crate::books::{Tokens, when};
 use crate::ledger::reader::LedgerReader;
 use crate::ledger::{Filter, LedgerError, Record, Total};
 

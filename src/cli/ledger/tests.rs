@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::chain::{PayTo, Payer, PaymentKey};
+use crate::books::export;
+use crate::chain::{Asset, Network, PayTo, Payer, PaymentKey};
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{ClaimAnswer, ClaimId, Fingerprint, Ledger, Move, NewClaim};
+use crate::money::{AtomicAmount, Decimals};
 
 const NOW: UnixSeconds = UnixSeconds(1_793_491_200);
 const PAYER: &str = "0x857b06519E91e3A54538791bDbb0E22373e36b66";

@@ -10,6 +10,8 @@ fn what_is_not_written_has_its_documented_default() {
     assert_eq!(settings.listeners.len(), 1);
     assert_eq!(settings.listeners[0].address.to_string(), "127.0.0.1:8402");
     assert_eq!(settings.server.admin.unwrap().to_string(), "127.0.0.1:8086");
+    assert_eq!(settings.server.admin_token_file, None);
+    assert_eq!(settings.log, LogSettings::default());
     assert_eq!(settings.server.shutdown_grace, Duration::from_secs(30));
     assert_eq!(settings.unmatched, Unmatched::Deny);
     assert!(

@@ -73,6 +73,10 @@ pub struct Setup {
     pub upstream_url: Option<String>,
     /// The admin listener, off when there is none.
     pub admin: Option<SocketAddr>,
+    /// The same as it is written, for what is no address.
+    pub admin_text: Option<String>,
+    /// Whether the log is filtered by the configuration; else it is told to say much.
+    pub own_log_filter: bool,
     pub sandbox: SandboxOptions,
     /// What stands in `[ledger]`; default: a file in the wall's directory.
     pub ledger: Option<String>,
@@ -91,6 +95,7 @@ pub struct Wall {
     ledger: String,
     dir: TempDir,
     child: Child,
+    own_log_filter: bool,
 }
 
 impl Wall {
@@ -175,7 +180,7 @@ impl Wall {
 
     /// Starts it again on the same ledger and address.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.config, &self.dir, None);
+        self.child = spawn(&self.config, &self.dir, self.own_log_filter, None);
         wait_for(self.address, &mut self.child, &self.dir);
     }
 }
@@ -222,7 +227,7 @@ impl Setup {
         };
         let config = dir.path().join("farewall.toml");
         std::fs::write(&config, self.toml(address, origin.address, &sandbox_url)).unwrap();
-        let mut child = spawn(&config, &dir, self.kill_at.as_deref());
+        let mut child = spawn(&config, &dir, self.own_log_filter, self.kill_at.as_deref());
         wait_for(address, &mut child, &dir);
         Wall {
             address,
@@ -235,6 +240,7 @@ impl Setup {
                 .unwrap_or_else(|| dir.path().join("ledger.db").to_str().unwrap().to_owned()),
             dir,
             child,
+            own_log_filter: self.own_log_filter,
         }
     }
 
@@ -249,6 +255,7 @@ impl Setup {
         let origin = format!("http://{origin}");
         let origin = self.upstream_url.as_deref().unwrap_or(&origin);
         let admin = self.admin.map(|address| address.to_string());
+        let admin = admin.or_else(|| self.admin_text.clone());
         let admin = admin.as_deref().unwrap_or("off");
         write!(
             text,
@@ -340,18 +347,26 @@ fn free_own_address() -> SocketAddr {
     TcpListener::bind((own, 0)).unwrap().local_addr().unwrap()
 }
 
-fn spawn(config: &std::path::Path, dir: &TempDir, kill_at: Option<&str>) -> Child {
+fn spawn(
+    config: &std::path::Path,
+    dir: &TempDir,
+    own_log_filter: bool,
+    kill_at: Option<&str>,
+) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.path().join("log"))
         .unwrap();
-    Command::new(BINARY)
+    let mut command = Command::new(BINARY);
+    if own_log_filter {
+        command.env_remove("RUST_LOG");
+    } else {
+        let much = "farewall=debug,pingora_core=warn,pingora_proxy=warn";
+        command.env("RUST_LOG", much);
+    }
+    command
         .args(["run", "--config", config.to_str().unwrap()])
-        .env(
-            "RUST_LOG",
-            "farewall=debug,pingora_core=warn,pingora_proxy=warn",
-        )
         .envs(kill_at.map(|step| ("FAREWALL_KILL_AT", step)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -10,7 +10,7 @@ use crate::ledger::Record;
 /// The columns, in order, with the value of each; `Null` is an empty cell.
 ///
 /// The settle request is left out on purpose: whoever has it can settle the payment.
-pub(super) fn columns(record: &Record, tokens: &Tokens) -> [(&'static str, Value); 22] {
+pub(crate) fn columns(record: &Record, tokens: &Tokens) -> [(&'static str, Value); 22] {
     let claim = &record.claim;
     let optional = |text: Option<&str>| text.map_or(Value::Null, Value::from);
     let (whole, symbol) = tokens
@@ -48,7 +48,7 @@ pub(super) fn columns(record: &Record, tokens: &Tokens) -> [(&'static str, Value
 }
 
 /// The names of the columns.
-pub(super) const NAMES: [&str; 22] = [
+pub(crate) const NAMES: [&str; 22] = [
     "id",
     "state",
     "claimed_at",
@@ -73,19 +73,19 @@ pub(super) const NAMES: [&str; 22] = [
     "body_sha256",
 ];
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The receipt as JSON, or as text should it not be JSON.
-pub(super) fn receipt(record: &Record) -> Value {
+pub(crate) fn receipt(record: &Record) -> Value {
     record.receipt.as_deref().map_or(Value::Null, |text| {
         serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
     })
 }
 
 /// The columns and the receipt as one JSON object.
-pub(super) fn object(record: &Record, tokens: &Tokens) -> Map<String, Value> {
+pub(crate) fn object(record: &Record, tokens: &Tokens) -> Map<String, Value> {
     columns(record, tokens)
         .into_iter()
         .chain([("receipt", receipt(record))])
@@ -94,14 +94,14 @@ pub(super) fn object(record: &Record, tokens: &Tokens) -> Map<String, Value> {
 }
 
 /// One JSON array, one record a line.
-pub(super) struct Json<'a> {
+pub(crate) struct Json<'a> {
     tokens: &'a Tokens,
     out: &'a mut dyn Write,
     separator: &'static str,
 }
 
 impl<'a> Json<'a> {
-    pub(super) fn new(tokens: &'a Tokens, out: &'a mut dyn Write) -> Self {
+    pub(crate) fn new(tokens: &'a Tokens, out: &'a mut dyn Write) -> Self {
         Self {
             tokens,
             out,
@@ -128,13 +128,13 @@ impl Sink for Json<'_> {
 }
 
 /// CSV after RFC 4180: a header line, CRLF, quotes where needed.
-pub(super) struct Csv<'a> {
+pub(crate) struct Csv<'a> {
     tokens: &'a Tokens,
     out: &'a mut dyn Write,
 }
 
 impl<'a> Csv<'a> {
-    pub(super) fn new(tokens: &'a Tokens, out: &'a mut dyn Write) -> Self {
+    pub(crate) fn new(tokens: &'a Tokens, out: &'a mut dyn Write) -> Self {
         Self { tokens, out }
     }
 
@@ -158,7 +158,7 @@ impl Sink for Csv<'_> {
     }
 }
 
-fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text_cell(text),

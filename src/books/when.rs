@@ -11,7 +11,7 @@ use crate::clock::UnixSeconds;
 
 /// A time on the command line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum When {
+pub(crate) enum When {
     /// A point in time.
     At(UnixSeconds),
     /// So many seconds ago.
@@ -20,11 +20,11 @@ pub(super) enum When {
 
 #[derive(Debug, Error)]
 #[error("write 2026-11-01, 2026-11-01T12:00:00Z, or an age such as 90s, 30m, 24h, 7d, 2w")]
-pub(super) struct NotATime;
+pub(crate) struct NotATime;
 
 impl When {
     /// The time meant, if it is `now`.
-    pub(super) fn before(self, now: UnixSeconds) -> UnixSeconds {
+    pub(crate) fn before(self, now: UnixSeconds) -> UnixSeconds {
         match self {
             Self::At(time) => time,
             Self::Ago(seconds) => now.minus(seconds),
@@ -72,8 +72,15 @@ fn age(text: &str) -> Option<u64> {
         .checked_mul(seconds)
 }
 
+/// The day: `2026-11-01`.
+pub(crate) fn day(time: UnixSeconds) -> String {
+    let text = text(time);
+    text.split_once('T')
+        .map_or(text.clone(), |(day, _)| day.to_owned())
+}
+
 /// `2026-11-01T12:00:00Z`; past the year 9999 the number of seconds.
-pub(super) fn text(time: UnixSeconds) -> String {
+pub(crate) fn text(time: UnixSeconds) -> String {
     i64::try_from(time.0)
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())

@@ -1,0 +1,95 @@
+//! W3C trace context: a valid `traceparent` passes on to the upstream as it is, anything else is
+//! dropped together with its `tracestate`. The wall takes part in no trace of its own here.
+//!
+//! Rule: W3C Trace Context, sections 3.2.2 and 3.3.1.
+
+use http::HeaderMap;
+use pingora::http::RequestHeader;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// The trace id of a request: 32 lower-case hexadecimal digits; `None` without a valid header.
+pub(super) fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let value = values.next()?.to_str().ok()?;
+    // Two of them: nobody knows which one is meant.
+    if values.next().is_some() {
+        return None;
+    }
+    parse(value)
+}
+
+/// Removes a trace context that is not valid.
+pub(super) fn strip_malformed(request: &mut RequestHeader) {
+    if request.headers.contains_key(TRACEPARENT) && trace_id(&request.headers).is_some() {
+        return;
+    }
+    request.remove_header(TRACEPARENT);
+    request.remove_header(TRACESTATE);
+}
+
+/// `version-traceid-parentid-flags`; later versions may go on after another `-`.
+fn parse(value: &str) -> Option<&str> {
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let is_id = |text: &str, length| is_hex(text, length) && text.bytes().any(|b| b != b'0');
+    let mut parts = value.splitn(5, '-');
+    let (version, trace) = (parts.next()?, parts.next()?);
+    let (parent, flags, more) = (parts.next()?, parts.next()?, parts.next());
+    let version_known = match version {
+        "00" => more.is_none(),
+        "ff" => false,
+        later => is_hex(later, 2),
+    };
+    (version_known && is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2)).then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    #[track_caller]
+    fn check(value: &str, is_valid: bool) {
+        assert_eq!(parse(value), is_valid.then_some(TRACE), "{value}");
+    }
+
+    #[test]
+    fn a_traceparent_is_read_to_the_letter() {
+        check(&format!("00-{TRACE}-00f067aa0ba902b7-01"), true);
+        check(&format!("cc-{TRACE}-00f067aa0ba902b7-01-what-later"), true);
+        check(&format!("cc-{TRACE}-00f067aa0ba902b7-01"), true);
+        check(&format!("00-{TRACE}-00f067aa0ba902b7-01-more"), false);
+        check(&format!("ff-{TRACE}-00f067aa0ba902b7-01"), false);
+        check(&format!("00-{TRACE}-0000000000000000-01"), false);
+        check(
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            false,
+        );
+        check(
+            &format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
+            false,
+        );
+        check(&format!("00-{TRACE}-00f067aa0ba902b7"), false);
+        check("", false);
+    }
+
+    #[test]
+    fn of_two_trace_contexts_none_is_passed_on() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        let value = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        request.append_header(TRACEPARENT, &value).unwrap();
+        request.append_header(TRACESTATE, "a=b").unwrap();
+        strip_malformed(&mut request);
+        assert_eq!(request.headers.len(), 2);
+        request.append_header(TRACEPARENT, &value).unwrap();
+        strip_malformed(&mut request);
+        assert!(request.headers.is_empty(), "{:?}", request.headers);
+    }
+}
