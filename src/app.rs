@@ -5,6 +5,7 @@ mod files;
 pub(crate) mod generation;
 mod listening;
 mod manager;
+mod operator;
 mod reloader;
 mod sockets;
 
@@ -26,14 +27,14 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::listening::Service;
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
 use self::ending::Ending;
 use self::generation::{Parts, gate_limits};
+use self::operator::{admin_token, hear_hangups, serve_admin, serve_control};
 use self::reloader::Reloader;
-use crate::admin::{Admin, AdminParts, InForce, Socket, Token, TokenError};
+use crate::admin::{AdminParts, InForce, TokenError};
 use crate::chain_rpc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
@@ -50,7 +51,6 @@ use crate::proof::verify::Verifier;
 use crate::proxy::{Connections, Door, DoorLimits, Wall};
 use crate::reconcile::{Errand, Reconciler, Sources};
 use crate::reload;
-use crate::reload::control::Control;
 use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
 use crate::tls::Certificates;
@@ -188,11 +188,7 @@ impl App {
             in_force: Arc::clone(&in_force),
             under_way: Arc::clone(&under_way),
         };
-        let connections = Arc::new(Connections::new(
-            settings.limits.connections_max,
-            settings.limits.connections_per_client_max,
-            settings.server.trusted_proxies.clone(),
-        ));
+        let connections = connections(settings);
         let server = server(settings, wall, &connections, sockets, payments.handle())?;
         let reloader = Reloader {
             config,
@@ -355,75 +351,13 @@ fn gate(
     })
 }
 
-fn admin_token(settings: &Settings) -> Result<Option<Token>, StartError> {
-    let file = settings.server.admin_token_file.as_deref();
-    Ok(file.map(Token::read).transpose()?)
-}
-
-fn serve_admin(
-    settings: &Settings,
-    parts: AdminParts,
-    payments: &Runtime,
-) -> Result<(), StartError> {
-    let Some(address) = &settings.server.admin else {
-        return Ok(());
-    };
-    let failed = |cause| StartError::Io {
-        what: format!("admin listener {address}"),
-        cause,
-    };
-    let socket = payments.block_on(Socket::bind(address)).map_err(failed)?;
-    let admin = Admin::new(parts);
-    payments.spawn(async move {
-        if let Err(error) = crate::admin::serve(socket, admin).await {
-            tracing::error!(%error, "the admin listener ended");
-        }
-    });
-    Ok(())
-}
-
-/// SIGHUP asks for a reload.
-fn hear_hangups(payments: &Runtime, reloads: reload::Handle) -> Result<(), StartError> {
-    let _within = payments.enter();
-    let mut hangups = signal(SignalKind::hangup()).map_err(|cause| StartError::Io {
-        what: "cannot hear SIGHUP".to_owned(),
-        cause,
-    })?;
-    payments.spawn(async move {
-        while hangups.recv().await.is_some() {
-            reloads.nudge();
-        }
-    });
-    Ok(())
-}
-
-/// Commands to the running wall.
-fn serve_control(
-    settings: &Settings,
-    payments: &Runtime,
-    reloads: &reload::Handle,
-    config: &Path,
-) -> Result<(), StartError> {
-    let Some(control) = &settings.server.control else {
-        return Ok(());
-    };
-    let _within = payments.enter();
-    match Control::bind(&control.path) {
-        Ok(socket) => {
-            payments.spawn(socket.serve(reloads.clone(), config.to_owned()));
-            Ok(())
-        }
-        Err(cause) if control.is_wanted => Err(StartError::Io {
-            what: format!("control socket {}", control.path.display()),
-            cause,
-        }),
-        // Nobody asked for it, and SIGHUP does the same.
-        Err(error) => {
-            let path = control.path.display();
-            tracing::warn!(%path, %error, "no control socket; reload with SIGHUP");
-            Ok(())
-        }
-    }
+/// The bounds on connections, which all listeners share.
+fn connections(settings: &Settings) -> Arc<Connections> {
+    Arc::new(Connections::new(
+        settings.limits.connections_max,
+        settings.limits.connections_per_client_max,
+        settings.server.trusted_proxies.clone(),
+    ))
 }
 
 fn server(

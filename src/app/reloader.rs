@@ -13,6 +13,7 @@ use crate::admin::InForce;
 use crate::app::generation::{Parts, gate_limits};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::restart::needs_restart;
+use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
 use crate::gate::Settler;
 use crate::log;
@@ -109,7 +110,7 @@ impl Reloader {
             return Err(refused(Diagnostic::error("no-file", why)));
         };
         let loaded = config::load(path).map_err(|r| ReloadError::Refused(r.diagnostics))?;
-        let found = complaints(&loaded);
+        let mut found = complaints(&loaded);
         if found.iter().any(Diagnostic::is_error) {
             return Err(ReloadError::Refused(found));
         }
@@ -119,6 +120,11 @@ impl Reloader {
             return Err(ReloadError::Refused(located.collect()));
         }
         let changes = changes(&self.parts.settings, &loaded.settings);
+        if self.has_other_filter(&loaded.settings) && log::is_set_by_environment() {
+            let message = "the environment variable RUST_LOG goes before `log.filter`";
+            let unheard = Diagnostic::warning("unused-filter", message).about("log.filter");
+            found.push(loaded.locate(unheard));
+        }
         let (parts, routes) = self.prepare(&loaded)?;
         self.put_in_place(parts, routes);
         Ok(Report {
@@ -158,17 +164,20 @@ impl Reloader {
         self.in_force.store(Arc::clone(&rules));
         let shown = InForce::new(parts.settings.clone(), rules);
         self.shown.store(Arc::new(shown));
-        self.filter_log(&parts);
+        self.filter_log(&parts.settings);
         self.parts = parts;
     }
 
+    fn has_other_filter(&self, next: &Settings) -> bool {
+        next.log.filter != self.parts.settings.log.filter
+    }
+
     /// The log is heard under the filter of `next`, unless the environment goes before it.
-    fn filter_log(&self, next: &Parts) {
-        let filter = &next.settings.log.filter;
-        if *filter == self.parts.settings.log.filter || log::is_set_by_environment() {
+    fn filter_log(&self, next: &Settings) {
+        if !self.has_other_filter(next) || log::is_set_by_environment() {
             return;
         }
-        if let Err(error) = log::set_filter(filter) {
+        if let Err(error) = log::set_filter(&next.log.filter) {
             tracing::warn!(%error, "the log keeps its old filter");
         }
     }
