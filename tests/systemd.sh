@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# The units, under a real systemd: start, pay, reload, a wrong reload, restarts with waiting sockets, a wall
+# that hangs, a wall that is killed.
+#
+#     cargo build --release && tests/systemd.sh [PROGRAM]
+#
+# systemd runs in a container with the /usr of this machine and an empty /etc and /var, so that no service
+# of this machine is touched. Needs root, systemd-container, curl, python3, and ports 14020 to 14022.
+# Where a container cannot be started it says so and tries nothing: 0, or 1 with FAREWALL_SYSTEMD=required.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+program=$(realpath "${1:-${FAREWALL_BIN:-target/release/farewall}}")
+
+fail() {
+  echo "FAILED: $1" >&2
+  [ -z "${leader:-}" ] || inside journalctl -u farewall --no-pager -o cat -n 30 >&2 || true
+  exit 1
+}
+skip() {
+  echo "SKIPPED: the units were not run by systemd: $1" >&2
+  [ "${FAREWALL_SYSTEMD:-}" != required ] || exit 1
+  exit 0
+}
+
+[ -x "$program" ] || fail "$program is missing: cargo build --release"
+[ "$(id -u)" = 0 ] || skip "only root can start a container"
+command -v systemd-nspawn >/dev/null || skip "systemd-nspawn is missing (systemd-container)"
+
+scratch=$(mktemp -d)
+machine=farewall-$$
+finish() {
+  kill "${others[@]}" 2>/dev/null || true
+  [ -z "${leader:-}" ] || kill -KILL "$leader" 2>/dev/null || true
+  wait 2>/dev/null || true
+  rm -rf "$scratch"
+}
+others=()
+trap finish EXIT
+
+# A systemd with nothing of its own to do.
+setsid systemd-nspawn --directory=/ --volatile=yes --boot --register=no --keep-unit --machine="$machine" \
+  --console=passive --bind-ro="$program:/run/farewall-program" -- --unit=basic.target systemd.firstboot=no \
+  </dev/null >"$scratch/container.log" 2>&1 &
+container=$!
+for _ in $(seq 100); do
+  nspawn=$(pgrep -f "machine=$machine" | head -1) || true
+  [ -z "$nspawn" ] || leader=$(pgrep -P "$nspawn" -x systemd | head -1) || true
+  [ -z "${leader:-}" ] || break
+  kill -0 "$container" 2>/dev/null || break
+  sleep 0.1
+done
+[ -n "${leader:-}" ] || skip "no container starts here: $(tail -1 "$scratch/container.log")"
+inside() {
+  nsenter -t "$leader" --mount --uts --ipc --net --pid --root --wd \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb "$@"
+}
+timeout 30 nsenter -t "$leader" --mount --pid --root --wd sh -c \
+  'until systemctl is-system-running 2>/dev/null | grep -q running; do sleep 0.1; done' ||
+  skip "systemd does not get ready in a container here"
+
+# The wall, and what it needs outside: an origin and a facilitator.
+mkdir "$scratch/origin"
+echo '{"quote": 1}' >"$scratch/origin/quote"
+echo '{}' >"$scratch/origin/health"
+python3 -m http.server 14022 --bind 127.0.0.1 --directory "$scratch/origin" >/dev/null 2>&1 &
+others+=($!)
+"$program" sandbox --listen 127.0.0.1:14021 >/dev/null 2>&1 &
+others+=($!)
+cat >"$scratch/farewall.toml" <<'TOML'
+[server]
+public_origin = "http://127.0.0.1:14020"
+admin = "off"
+[[listen]]
+address = "127.0.0.1:14020"
+[ledger]
+path = "/var/lib/farewall/farewall.db"
+[facilitator.sandbox]
+sandbox = true
+url = "http://127.0.0.1:14021"
+[accept.base-sepolia]
+network = "base-sepolia"
+asset = "USDC"
+pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
+[upstream.api]
+url = "http://127.0.0.1:14022"
+[[rule]]
+name = "health"
+path = "/health"
+free = true
+[[rule]]
+name = "quote"
+path = "/quote"
+price = "$0.001"
+TOML
+inside mkdir -p /etc/farewall /etc/ssl/certs
+inside sh -c 'cat >/etc/ssl/certs/ca-certificates.crt' </etc/ssl/certs/ca-certificates.crt
+inside sh -c 'cat >/etc/farewall/farewall.toml' <"$scratch/farewall.toml"
+# /usr is this machine's and read-only, so the unit gets the program's path.
+sed "s#=farewall #=/run/farewall-program #" systemd/farewall.service |
+  inside sh -c 'cat >/etc/systemd/system/farewall.service'
+sed 's#^ListenStream=.*#ListenStream=127.0.0.1:14020#' systemd/farewall.socket |
+  inside sh -c 'cat >/etc/systemd/system/farewall.socket'
+# So that a wall that hangs is found out in seconds.
+inside sh -c 'mkdir /etc/systemd/system/farewall.service.d
+  printf "[Service]\nWatchdogSec=2\nTimeoutStopSec=5\nTimeoutAbortSec=1\nRestartSec=0\n" >/etc/systemd/system/farewall.service.d/quick.conf
+  systemctl daemon-reload'
+rule_price() { inside sed -i "s#^price = .*#price = \"$1\"#" /etc/farewall/farewall.toml; }
+asked_price() {
+  curl -s http://127.0.0.1:14020/quote | sed -n 's/.*"maxAmountRequired":"\([0-9]*\)".*/\1/p'
+}
+
+echo "start"
+inside systemctl start farewall || fail "it does not start"
+[ "$(inside systemctl is-active farewall)" = active ] || fail "it is not active"
+owner=$(inside sh -c 'ls -ld /var/lib/private/farewall' | cut -d' ' -f1,3)
+case "$owner" in "drwx------ root") fail "the state belongs to root" ;; drwx------*) ;; *) fail "others can read the ledger: $owner" ;; esac
+
+echo "a payment"
+# The well-known first key of test chains; it owns play money only.
+echo ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80 >"$scratch/key"
+chmod 600 "$scratch/key"
+pay() { "$program" pay http://127.0.0.1:14020/quote --key-file "$scratch/key" --max-price '$0.10' 2>/dev/null; }
+[ "$(pay)" = '{"quote": 1}' ] || fail "a payment is not served"
+
+echo "a reload"
+[ "$(asked_price)" = 1000 ] || fail "the price is not asked"
+rule_price '$0.002'
+inside systemctl reload farewall || fail "it is not reloaded"
+[ "$(asked_price)" = 2000 ] || fail "the reload did not change the price"
+
+echo "a reload with a mistake"
+rule_price 'free beer'
+if inside systemctl reload farewall 2>/dev/null; then fail "systemctl does not say that the reload was refused"; fi
+inside journalctl -u farewall --no-pager -o cat | grep -q 'free beer' || fail "the journal does not name the mistake"
+[ "$(asked_price)" = 2000 ] || fail "a mistake changed something"
+rule_price '$0.002'
+[ "$(inside systemctl is-active farewall)" = active ] || fail "a mistake ended it"
+
+echo "restarts while systemd keeps the sockets"
+inside systemctl stop farewall || fail "it does not stop"
+[ "$(inside systemctl show farewall -p Result --value)" = success ] || fail "it did not end well"
+inside systemctl start farewall.socket farewall || fail "it does not start with sockets of systemd"
+for _ in $(seq 300); do
+  curl -s -o /dev/null -m 20 -w '%{http_code}\n' http://127.0.0.1:14020/health
+done >"$scratch/statuses" &
+load=$!
+for _ in 1 2 3; do inside systemctl restart farewall || fail "it does not restart"; done
+wait "$load" || true
+[ "$(sort -u "$scratch/statuses")" = 200 ] || fail "a restart refused somebody: $(sort "$scratch/statuses" | uniq -c | tr '\n' ' ')"
+
+echo "a wall that is killed"
+main_pid() { inside systemctl show farewall -p MainPID --value; }
+again() {
+  before=$1
+  for _ in $(seq 200); do
+    now=$(main_pid)
+    if [ "$now" != "$before" ] && [ "$now" != 0 ] && [ "$(inside systemctl is-active farewall)" = active ]; then return 0; fi
+    sleep 0.1
+  done
+  return 1
+}
+pid=$(main_pid)
+inside kill -KILL "$pid" 2>/dev/null || inside sh -c "kill -KILL $pid"
+again "$pid" || fail "it is not started again after a kill"
+[ "$(pay)" = '{"quote": 1}' ] || fail "after a kill nothing can be bought"
+
+echo "a wall that hangs"
+pid=$(main_pid)
+inside sh -c "kill -STOP $pid"
+again "$pid" || fail "the watchdog does not see that it hangs"
+[ "$(pay)" = '{"quote": 1}' ] || fail "after a hang nothing can be bought"
+
+echo "the units work under systemd $(inside systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"
