@@ -1,5 +1,6 @@
 //! Settings become a running wall: the only place that wires.
 
+mod certificates;
 mod ending;
 mod files;
 pub(crate) mod generation;
@@ -34,6 +35,7 @@ use self::ending::Ending;
 use self::generation::{Parts, gate_limits};
 use self::operator::{admin_token, hear_hangups, serve_admin, serve_control};
 use self::reloader::Reloader;
+use crate::acme::{Acme, AcmeError};
 use crate::admin::{AdminParts, InForce, TokenError};
 use crate::chain_rpc;
 use crate::clock::{Clock, SystemClock};
@@ -53,7 +55,7 @@ use crate::reconcile::{Errand, Reconciler, Sources};
 use crate::reload;
 use crate::retention::Retention;
 use crate::route::{RouteError, RouteTable};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Managed};
 use crate::upstream::UpstreamError;
 
 use listening::Listening;
@@ -102,6 +104,9 @@ pub enum StartError {
     /// Two walls on one ledger: the start of the second would give back what the first has claimed.
     #[error("the ledger {} is in use by another wall", .0.display())]
     LedgerInUse(PathBuf),
+    /// The state folder of `[acme]`, or the authorities of its server.
+    #[error("[acme] {0}")]
+    Acme(#[from] AcmeError),
     /// The token of the admin API.
     #[error("admin_token_file: {0}")]
     AdminToken(#[from] TokenError),
@@ -146,7 +151,7 @@ impl App {
     ) -> Result<Self, StartError> {
         arm();
         require_authorities(settings.server.ca_file.as_deref())?;
-        let sockets = Sockets::open(settings.listeners.iter().map(|l| l.address), inherited)?;
+        let sockets = Sockets::open(settings.addresses(), inherited)?;
         files::provide(settings.limits.connections_max);
         let payments = payments_runtime()?;
         let (reloads, requests) = reload::channel();
@@ -385,6 +390,8 @@ fn server(
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let (accepting, accepts) = unbounded_channel();
+    let acme = certificates::open(settings)?;
+    let managed = acme.as_ref().map(Acme::managed).unwrap_or_default();
     let mut services = 0;
     // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
     // more: only the listeners that ask for it pay for that, in a service of their own.
@@ -394,12 +401,7 @@ fn server(
             continue;
         }
         let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
-        let limits = DoorLimits {
-            head_bytes_max: settings.limits.request_header_bytes_max,
-            head_timeout: settings.limits.header_timeout,
-            idle_timeout: settings.limits.idle_timeout,
-            h2c,
-        };
+        let limits = DoorLimits::of(&settings.limits, h2c);
         let door = Door::new(proxy, limits, Arc::clone(connections));
         let mut service = Listening {
             service: Service::new("farewall".to_owned(), door),
@@ -407,12 +409,20 @@ fn server(
             accepting: accepting.clone(),
         };
         for listener in listeners {
-            listen(&mut service.service, listener, payments)?;
+            listen(&mut service.service, listener, &managed, payments)?;
             let socket = sockets.take(listener.address);
             service
                 .sockets
                 .extend(socket.map(|socket| (listener.address.to_string(), socket)));
         }
+        server.add_service(service);
+        services = usize::saturating_add(services, 1);
+    }
+    if let Some(acme) = acme {
+        let told = (&accepting, payments);
+        let in_force = &wall.in_force;
+        let service =
+            certificates::challenges(acme, settings, in_force, connections, &mut sockets, told);
         server.add_service(service);
         services = usize::saturating_add(services, 1);
     }
@@ -436,10 +446,11 @@ fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> Http
 fn listen(
     service: &mut Service<Door<HttpProxy<Wall>>>,
     listener: &ListenSettings,
+    managed: &[Managed],
     payments: &Handle,
 ) -> Result<(), StartError> {
     let address = listener.address.to_string();
-    if listener.tls.is_empty() {
+    if !listener.has_tls() {
         // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
         let buffers = L4BufferSettings::default().read(0);
         service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
@@ -449,8 +460,9 @@ fn listen(
         address: address.clone(),
         cause,
     };
+    let managed = if listener.acme { managed } else { &[] };
     let (certificates, watcher) =
-        Certificates::load(&listener.tls).map_err(|e| failed(e.to_string()))?;
+        Certificates::load(&listener.tls, managed).map_err(|e| failed(e.to_string()))?;
     payments.spawn(watcher.watch());
     // No files: the resolver has read them.
     let mut tls = TlsSettings::intermediate("", "").map_err(|e| failed(e.to_string()))?;

@@ -17,6 +17,7 @@ mod values;
 mod include;
 mod named;
 mod server;
+mod acme;
 pub mod ledger;
 mod facilitator;
 mod accept;
@@ -220,6 +221,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
     if let Some(server) = &server {
         server::distinct_addresses(&top, server, &listeners);
     }
+    let acme = acme::acme(&top, around, state_folder, server.as_ref(), &listeners);
     let facilitators = named::read(
         files,
         tables,
@@ -261,6 +263,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         cors,
         networks,
         log: log::log(&top),
+        acme,
     })
 }
 

@@ -23,6 +23,7 @@ pub mod proof;
 pub mod kept;
 pub mod throttle;
 pub mod tls;
+pub mod acme;
 pub mod gate;
 pub mod upstream;
 pub mod proxy;

@@ -115,6 +115,12 @@ metrics! {
     CERTIFICATES: IntCounterVec, "farewall_tls_certificates_total", "certificates",
         "Certificate files that changed while the wall ran, by what became of them.",
         "outcome" => "`taken`, or `refused`: the old one stays";
+    EXPIRY: IntGaugeVec, "farewall_tls_certificate_expiry_timestamp_seconds", "seconds since 1970",
+        "When a certificate that is served expires; 0 while an ACME server has not issued it yet.",
+        "certificate" => "path of the certificate's file, or a name of `[acme]`";
+    ORDERS: IntCounterVec, "farewall_acme_orders_total", "orders",
+        "Orders of certificates from the ACME server that ended. After `failed` the old certificate is still served; the log says why.",
+        "name" => "a name of `[acme]`", "outcome" => "`issued` or `failed`";
     CONNECTIONS: IntGauge, "farewall_connections", "connections",
         "Client connections that are open.";
     CONNECTIONS_MAX: IntGauge, "farewall_connections_max", "connections",
@@ -301,6 +307,25 @@ pub fn connection_refused(reason: &'static str) {
 /// A certificate's files have changed: `taken`, or `refused` and the old one stays.
 pub fn certificate(outcome: &'static str) {
     CERTIFICATES.with_label_values(&[outcome]).inc();
+}
+
+/// A certificate is served until then; 0 when there is none yet.
+pub fn certificate_expiry(certificate: &str, expiry: UnixSeconds) {
+    EXPIRY
+        .with_label_values(&[certificate])
+        .set(i64::try_from(expiry.0).unwrap_or(i64::MAX));
+}
+
+/// Orders for this name may come: shows their counters.
+pub fn acme_name(name: &str) {
+    for outcome in ["issued", "failed"] {
+        let _shown = ORDERS.with_label_values(&[name, outcome]);
+    }
+}
+
+/// An order of a certificate ended: `issued` or `failed`.
+pub fn acme_order(name: &str, outcome: &'static str) {
+    ORDERS.with_label_values(&[name, outcome]).inc();
 }
 
 /// A gauge that goes down by itself, panics included.

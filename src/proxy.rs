@@ -6,6 +6,7 @@
 mod access;
 mod answers;
 mod body;
+mod challenges;
 mod context;
 mod cors;
 mod door;
@@ -45,6 +46,7 @@ use crate::target::{CanonicalHost, CanonicalTarget, Scheme, split_absolute_form}
 use crate::throttle::Client;
 use crate::upstream::Upstreams;
 
+pub use crate::proxy::challenges::Challenges;
 pub use crate::proxy::door::{Connections, Door, DoorLimits};
 pub use crate::proxy::respond::Seller;
 

@@ -1,10 +1,14 @@
 //! Certificates of listeners: which one a client gets, and new ones while the wall runs.
 //!
+//! Those of an ACME server are files too, which may not be there yet. A listener that has no certificate
+//! at all refuses every handshake: one that nobody vouches for would teach clients not to look.
+//!
 //! The files are looked at again and again, by content. What was renewed is served to the next
 //! connection; connections that exist keep what they have. A pair that cannot be used is reported
 //! once, and the one before stays.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +21,10 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
+use crate::clock::UnixSeconds;
 use crate::config::settings::TlsFiles;
 use crate::metrics;
 
@@ -105,8 +112,65 @@ impl Pair {
     }
 }
 
+/// Certificate and key of an ACME name; its files are there when they have been issued.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Managed {
+    /// The host name.
+    pub name: String,
+    /// Where they are.
+    pub files: TlsFiles,
+}
+
+/// When a certificate is good, in Unix seconds, bounds included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Validity {
+    /// From here.
+    pub not_before: UnixSeconds,
+    /// Until here.
+    pub not_after: UnixSeconds,
+}
+
+impl Validity {
+    fn of(served: &CertifiedKey) -> Option<Self> {
+        let leaf = served.cert.first()?;
+        let (_, parsed) = X509Certificate::from_der(leaf).ok()?;
+        let validity = parsed.validity();
+        let seconds = |at: i64| UnixSeconds(u64::try_from(at).unwrap_or(0));
+        Some(Self {
+            not_before: seconds(validity.not_before.timestamp()),
+            not_after: seconds(validity.not_after.timestamp()),
+        })
+    }
+}
+
+/// When the certificate in `pem` is good, which holds its chain and its key, and is said to be for
+/// `name`. `path` stands in errors.
+///
+/// # Errors
+///
+/// [`TlsError`], when it cannot be used, or is for somebody else.
+pub fn inspect(pem: &[u8], path: &Path, name: &str) -> Result<Validity, TlsError> {
+    let pair = Pair {
+        cert: pem.to_vec(),
+        key: pem.to_vec(),
+    };
+    let files = TlsFiles {
+        cert: path.to_owned(),
+        key: path.to_owned(),
+    };
+    let certified = pair.certified(&files)?;
+    let wanted = ServerName::try_from(name).map_err(|cause| TlsError::new(name, cause))?;
+    if !is_for(&certified, &wanted) {
+        return Err(TlsError::new(path.display(), format!("it is not for {name}")));
+    }
+    Validity::of(&certified)
+        .ok_or_else(|| TlsError::new(path.display(), "its dates cannot be read"))
+}
+
 /// The files of one certificate, and what became of them.
 struct Watched {
+    /// What metrics call it.
+    label: String,
     files: TlsFiles,
     /// At the last look.
     seen: Sight,
@@ -115,6 +179,15 @@ struct Watched {
 }
 
 impl Watched {
+    fn new(label: String, files: &TlsFiles, sight: Sight) -> Self {
+        Self {
+            label,
+            files: files.clone(),
+            seen: sight.clone(),
+            tried: sight,
+        }
+    }
+
     /// A certificate to use from now on, or why a new one is not used; `None` when nothing is new.
     fn look(&mut self) -> Option<Result<CertifiedKey, TlsError>> {
         let found = Pair::read(&self.files);
@@ -135,8 +208,8 @@ impl Watched {
 /// The certificates of one listener.
 #[derive(Debug)]
 pub struct Certificates {
-    /// In the order of the configuration; at least one.
-    served: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    /// In the order of the configuration, those of ACME names last; `None` is not issued yet.
+    served: ArcSwap<Vec<Option<Arc<CertifiedKey>>>>,
 }
 
 /// Looks after the files of a listener's certificates.
@@ -146,22 +219,30 @@ pub struct Watcher {
 }
 
 impl Certificates {
-    /// Reads all of them, and gives what keeps them up to date too.
+    /// Reads all of them, and gives what keeps them up to date too. What an ACME server has not
+    /// issued yet, and what is broken of it, is taken when it is there.
     ///
     /// # Errors
     ///
-    /// [`TlsError`], when one cannot be used, or there is none.
-    pub fn load(files: &[TlsFiles]) -> Result<(Arc<Self>, Watcher), TlsError> {
+    /// [`TlsError`], when one of `files` cannot be used, or there is neither file nor name.
+    pub fn load(
+        files: &[TlsFiles],
+        managed: &[Managed],
+    ) -> Result<(Arc<Self>, Watcher), TlsError> {
         let (mut served, mut watched) = (Vec::new(), Vec::new());
         for files in files {
             let pair = Pair::read(files)?;
-            served.push(Arc::new(pair.certified(files)?));
-            let sight = Sight::Files(pair.digest());
-            watched.push(Watched {
-                files: files.clone(),
-                seen: sight.clone(),
-                tried: sight,
-            });
+            let certified = pair.certified(files)?;
+            let label = files.cert.display().to_string();
+            tell_expiry(&label, Some(&certified));
+            served.push(Some(Arc::new(certified)));
+            watched.push(Watched::new(label, files, Sight::Files(pair.digest())));
+        }
+        for Managed { name, files } in managed {
+            let (certified, sight) = stored(files);
+            tell_expiry(name, certified.as_ref());
+            served.push(certified.map(Arc::new));
+            watched.push(Watched::new(name.clone(), files, sight));
         }
         if served.is_empty() {
             return Err(TlsError::new("listener", "it has no certificate"));
@@ -181,17 +262,38 @@ impl Certificates {
     fn choose(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let served = self.served.load();
         let name = name.and_then(|name| ServerName::try_from(name).ok());
-        let named = name.and_then(|name| served.iter().find(|served| is_for(served, &name)));
-        named.or_else(|| served.first()).cloned()
+        let mut there = served.iter().flatten();
+        let first = there.clone().next();
+        let named = name.and_then(|name| there.find(|served| is_for(served, &name)));
+        named.or(first).cloned()
     }
 
     fn replace(&self, nth: usize, new: CertifiedKey) {
         let mut served = Vec::clone(&self.served.load());
         if let Some(place) = served.get_mut(nth) {
-            *place = Arc::new(new);
+            *place = Some(Arc::new(new));
             self.served.store(Arc::new(served));
         }
     }
+}
+
+/// What is stored of an ACME name, and what was seen.
+fn stored(files: &TlsFiles) -> (Option<CertifiedKey>, Sight) {
+    let pair = match Pair::read(files) {
+        Ok(pair) => pair,
+        Err(error) => return (None, Sight::Unreadable(error.to_string())),
+    };
+    let certified = pair.certified(files);
+    if let Err(error) = &certified {
+        tracing::error!(%error, "a stored certificate cannot be used");
+    }
+    (certified.ok(), Sight::Files(pair.digest()))
+}
+
+fn tell_expiry(label: &str, served: Option<&CertifiedKey>) {
+    let validity = served.and_then(Validity::of);
+    let expiry = validity.map_or(UnixSeconds(0), |validity| validity.not_after);
+    metrics::certificate_expiry(label, expiry);
 }
 
 /// Whether the certificate's names cover this one; `*.example.com` covers one label.
@@ -214,6 +316,7 @@ impl Watcher {
             match watched.look() {
                 None => {}
                 Some(Ok(new)) => {
+                    tell_expiry(&watched.label, Some(&new));
                     self.certificates.replace(nth, new);
                     metrics::certificate("taken");
                     let certificate = watched.files.cert.display();
@@ -244,8 +347,6 @@ impl Watcher {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use rcgen::{CertifiedKey as Made, generate_simple_self_signed};
 
     use super::*;
@@ -276,7 +377,7 @@ mod tests {
             ders.push(made.cert.der().to_vec());
             paths.push(files);
         }
-        (ders, Certificates::load(&paths).unwrap().0)
+        (ders, Certificates::load(&paths, &[]).unwrap().0)
     }
 
     #[test]
@@ -310,7 +411,7 @@ mod tests {
         let files = files(folder.path(), "site");
         let (first, second) = (made(&["a.example"]), made(&["a.example"]));
         write(&files, &first);
-        let (certificates, mut watcher) = Certificates::load(std::slice::from_ref(&files)).unwrap();
+        let (certificates, mut watcher) = Certificates::load(std::slice::from_ref(&files), &[]).unwrap();
         let served = || certificates.choose(None).unwrap().cert[0].to_vec();
         let (old, new) = (first.cert.der().to_vec(), second.cert.der().to_vec());
         watcher.look();
@@ -340,12 +441,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_issued_yet_is_not_served_and_nothing_is_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let managed = ["a.example", "b.example"].map(|name| {
+            let path = folder.path().join(format!("{name}.pem"));
+            let files = TlsFiles {
+                cert: path.clone(),
+                key: path,
+            };
+            let name = name.to_owned();
+            Managed { name, files }
+        });
+        let (certificates, mut watcher) = Certificates::load(&[], &managed).unwrap();
+        assert!(certificates.choose(Some("a.example")).is_none());
+        assert!(certificates.choose(None).is_none());
+        let issued = made(&["b.example"]);
+        let pem = issued.cert.pem() + &issued.signing_key.serialize_pem();
+        std::fs::write(&managed[1].files.cert, &pem).unwrap();
+        (0..2).for_each(|_| watcher.look());
+        let served = |name: &str| certificates.choose(Some(name)).unwrap().cert[0].to_vec();
+        assert_eq!(served("b.example"), issued.cert.der().to_vec());
+        assert_eq!(served("a.example"), issued.cert.der().to_vec(), "the first");
+        // A file of a listener that is wrong stops the start; one that can be ordered anew does not.
+        std::fs::write(&managed[1].files.cert, "broken").unwrap();
+        assert!(Certificates::load(&[], &managed).is_ok());
+        let path = Path::new("b.pem");
+        let validity = inspect(pem.as_bytes(), path, "b.example").unwrap();
+        assert!(validity.not_before < validity.not_after);
+        let other = inspect(pem.as_bytes(), path, "a.example").unwrap_err();
+        assert_eq!(other.to_string(), "b.pem: it is not for a.example");
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_the_file_and_without_its_content() {
         let folder = tempfile::tempdir().unwrap();
         let files = files(folder.path(), "site");
         let (one, other) = (made(&["a.example"]), made(&["a.example"]));
         let told = |files: &TlsFiles| {
-            let error = Certificates::load(std::slice::from_ref(files)).err();
+            let error = Certificates::load(std::slice::from_ref(files), &[]).err();
             error.unwrap().to_string()
         };
         let path = |path: &Path| path.display().to_string();
@@ -364,6 +497,6 @@ mod tests {
         assert!(one_line.ends_with(BROKEN), "{one_line}");
         std::fs::write(&files.cert, key.replace('\n', " ")).unwrap();
         assert!(!told(&files).contains("80, 82"), "{}", told(&files));
-        assert!(Certificates::load(&[]).is_err());
+        assert!(Certificates::load(&[], &[]).is_err());
     }
 }

@@ -19,6 +19,7 @@ pub(super) const TOP: Section = Section {
         "unmatched_upstream",
         "server",
         "listen",
+        "acme",
         "limits",
         "ledger",
         "cors",
@@ -54,12 +55,25 @@ pub(super) const SERVER: Section = Section {
 
 pub(super) const LISTEN: Section = Section {
     header: "[[listen]]",
-    keys: &["address", "h2c", "tls_cert", "tls_key", "tls"],
+    keys: &["address", "h2c", "tls_cert", "tls_key", "tls", "acme"],
 };
 
 pub(super) const LISTEN_TLS: Section = Section {
     header: "[[listen.tls]]",
     keys: &["cert", "key"],
+};
+
+pub(super) const ACME: Section = Section {
+    header: "[acme]",
+    keys: &[
+        "names",
+        "accept_terms",
+        "contact",
+        "directory",
+        "ca_file",
+        "state",
+        "listen",
+    ],
 };
 
 pub(super) const LIMITS: Section = Section {
@@ -215,11 +229,12 @@ pub(super) const LOG: Section = Section {
 };
 
 /// All sections, in the order of `conf/full.toml`.
-pub static SECTIONS: [Section; 14] = [
+pub static SECTIONS: [Section; 15] = [
     TOP,
     SERVER,
     LISTEN,
     LISTEN_TLS,
+    ACME,
     LIMITS,
     LEDGER,
     CORS,

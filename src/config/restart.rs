@@ -25,6 +25,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<Diagnostic> {
         cors: _,
         networks: _,
         log,
+        acme,
     } = new;
     let mut keys = Vec::new();
     keys.extend(changed(server_keys(&old.server), server_keys(server)));
@@ -39,6 +40,9 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<Diagnostic> {
         keys.push("ledger.retention_days");
     }
     keys.extend(changed(log_keys(&old.log), log_keys(log)));
+    if *acme != old.acme {
+        keys.push("acme");
+    }
     keys.into_iter().map(complaint).collect()
 }
 
@@ -211,6 +215,9 @@ mod tests {
         let log = "[log]\nfilter = \"debug\"\nformat = \"json\"\n[limits]";
         check("[limits]", log, &["log.format"]);
         check("[limits]", "[log]\nfilter = \"debug\"\n[limits]", &[]);
+        let listen = "[[listen]]\naddress = \"127.0.0.1:8402\"\nacme = true\n";
+        let acme = "[acme]\nnames = [\"a.example\"]\naccept_terms = true\n[limits]";
+        check("[limits]", &format!("{listen}{acme}"), &["listen", "acme"]);
         check("a.example", "b.example", &[]);
         check(":9000", ":9001", &[]);
         check("[limits]", "shadow = true\n[limits]", &[]);

@@ -17,7 +17,7 @@ use super::settings::{
 };
 use super::values;
 
-const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
+pub(super) const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
 
 /// Calls `read` with the table `key`, which may be missing.
 pub(super) fn section<T>(
@@ -150,7 +150,7 @@ fn own_control(
     })
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         Ok(_) => Err(format!("{text:?} has port 0: clients could not find it")),
@@ -164,6 +164,7 @@ pub(super) fn listeners(top: &Reader<'_>, around: &dyn Surroundings) -> Vec<List
         address: SocketAddr::from(([127, 0, 0, 1], 8402)),
         h2c: false,
         tls: Vec::new(),
+        acme: false,
     };
     let Some(entry) = top.entry("listen") else {
         return vec![usual()];
@@ -213,7 +214,8 @@ fn listener(reader: &Reader<'_>, around: &dyn Surroundings) -> Option<ListenSett
         .into_iter()
         .collect();
     tls.extend(more_certificates(reader, around));
-    if h2c && (reader.has("tls_cert") && reader.has("tls_key") || reader.has("tls")) {
+    let acme = reader.boolean("acme", false);
+    if h2c && (reader.has("tls_cert") && reader.has("tls_key") || reader.has("tls") || acme) {
         let message = "h2c is HTTP/2 without TLS, and this listener has TLS";
         let help = "remove h2c: TLS offers HTTP/2 by itself";
         reader.wrong("h2c", "contradiction", message, help);
@@ -222,6 +224,7 @@ fn listener(reader: &Reader<'_>, around: &dyn Surroundings) -> Option<ListenSett
         address: bound?,
         h2c,
         tls,
+        acme,
     })
 }
 
@@ -264,7 +267,12 @@ fn more_certificates(reader: &Reader<'_>, around: &dyn Surroundings) -> Vec<TlsF
 }
 
 /// A file that is not there yet may come with the deployment, so this is no error.
-fn warn_if_absent(reader: &Reader<'_>, key: &str, path: Option<&Path>, around: &dyn Surroundings) {
+pub(super) fn warn_if_absent(
+    reader: &Reader<'_>,
+    key: &str,
+    path: Option<&Path>,
+    around: &dyn Surroundings,
+) {
     let Some(path) = path else { return };
     let read = around.read(path);
     if read.is_err_and(|error| error.kind() == ErrorKind::NotFound) {

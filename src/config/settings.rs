@@ -45,6 +45,18 @@ pub struct Settings {
     pub networks: BTreeMap<Network, NetworkSettings>,
     /// `[log]`.
     pub log: LogSettings,
+    /// `[acme]`; `None`: no certificate comes from an ACME server.
+    pub acme: Option<AcmeSettings>,
+}
+
+impl Settings {
+    /// Every address that clients, and an ACME server, come to.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let clients = self.listeners.iter().map(|listener| listener.address);
+        let is_used = self.listeners.iter().any(|listener| listener.acme);
+        let challenges = self.acme.iter().filter(move |_| is_used);
+        clients.chain(challenges.map(|acme| acme.listen))
+    }
 }
 
 /// `[server]`: what is true of the whole wall.
@@ -174,8 +186,36 @@ pub struct ListenSettings {
     /// `h2c`: HTTP/2 without TLS by prior knowledge; default false.
     pub h2c: bool,
     /// `tls_cert` and `tls_key`, then each `[[listen.tls]]`: the first is for clients that name no
-    /// other. Empty: no TLS. HTTP/2 is offered through ALPN.
+    /// other. Empty, and not `acme`: no TLS. HTTP/2 is offered through ALPN.
     pub tls: Vec<TlsFiles>,
+    /// `acme`: the certificates of `[acme]` are served too, after those of `tls`; default false.
+    pub acme: bool,
+}
+
+impl ListenSettings {
+    /// Whether it speaks TLS.
+    #[must_use]
+    pub fn has_tls(&self) -> bool {
+        self.acme || !self.tls.is_empty()
+    }
+}
+
+/// `[acme]`: certificates that an ACME server (RFC 8555) issues for names that lead here.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AcmeSettings {
+    /// `names`: 1 to 100 host names in lower case, each with a certificate of its own.
+    pub names: Vec<String>,
+    /// `contact`: mail addresses that the server may write to; default none.
+    pub contact: Vec<String>,
+    /// `directory`: an `https://` URL; default Let's Encrypt.
+    pub directory: String,
+    /// `ca_file`: PEM bundle to verify the ACME server with; default: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// `state`: the folder of the account's key and of the certificates; default `acme` beside the
+    /// ledger.
+    pub state: PathBuf,
+    /// `listen`: where challenges are answered, in plain HTTP; default `0.0.0.0:80`.
+    pub listen: SocketAddr,
 }
 
 /// Certificate chain and private key, both PEM.

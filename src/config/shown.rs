@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::mask::starred;
 use super::settings::{
-    AcceptSettings, FacilitatorSettings, LedgerSettings, LedgerTls, Limits, LogFormat, RuleAccess,
+    AcceptSettings, AcmeSettings, FacilitatorSettings, LedgerSettings, LedgerTls, Limits, LogFormat, RuleAccess,
     RuleSettings, ServerSettings, Settings, Unmatched, UpstreamSettings,
 };
 use crate::settlement::SettleWhen;
@@ -34,6 +34,7 @@ pub fn shown(settings: &Settings) -> Value {
             "address": listener.address.to_string(),
             "h2c": listener.h2c,
             "tls": tls.collect::<Vec<_>>(),
+            "acme": listener.acme,
         })
     });
     let listen = listen.collect::<Vec<_>>();
@@ -42,6 +43,7 @@ pub fn shown(settings: &Settings) -> Value {
         "unmatched": unmatched,
         "server": server(&settings.server),
         "listen": listen,
+        "acme": settings.acme.as_ref().map(acme),
         "limits": limits(&settings.limits),
         "ledger": ledger(&settings.ledger),
         "retention_days": settings.retention_days,
@@ -86,6 +88,17 @@ fn server(server: &ServerSettings) -> Value {
         "control": server.control.as_ref().map_or_else(|| "off".to_owned(), |c| path(&c.path)),
         "shadow": server.shadow,
         "admin_token_file": server.admin_token_file.as_deref().map(path),
+    })
+}
+
+fn acme(acme: &AcmeSettings) -> Value {
+    json!({
+        "names": acme.names,
+        "contact": acme.contact,
+        "directory": acme.directory,
+        "ca_file": acme.ca_file.as_deref().map(path),
+        "state": path(&acme.state),
+        "listen": acme.listen.to_string(),
     })
 }
 

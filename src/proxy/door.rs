@@ -16,7 +16,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::settings::IpRange;
+use crate::config::settings::{IpRange, Limits};
 use crate::metrics;
 use crate::proxy::watched::{HeadLimits, Progress, Watched};
 use crate::throttle::{Client, Share, Shares};
@@ -35,6 +35,19 @@ pub struct DoorLimits {
     pub idle_timeout: Duration,
     /// Whether clients may speak HTTP/2 without TLS.
     pub h2c: bool,
+}
+
+impl DoorLimits {
+    /// As `[limits]` says.
+    #[must_use]
+    pub const fn of(limits: &Limits, h2c: bool) -> Self {
+        Self {
+            head_bytes_max: limits.request_header_bytes_max,
+            head_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            h2c,
+        }
+    }
 }
 
 /// The connections of all doors.

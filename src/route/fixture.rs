@@ -76,6 +76,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             max_age: ms(1),
         },
         networks: BTreeMap::new(),
+        acme: None,
         log: LogSettings::default(),
     }
 }
