@@ -115,7 +115,10 @@ impl Acme {
     pub fn open(settings: &AcmeSettings, clock: Arc<dyn Clock>) -> Result<Self, AcmeError> {
         let store = Store::open(&settings.state, &settings.directory)?;
         let http = Http::new(settings.ca_file.as_deref())?;
-        settings.names.iter().for_each(|name| metrics::acme_name(name));
+        settings
+            .names
+            .iter()
+            .for_each(|name| metrics::acme_name(name));
         Ok(Self {
             settings: settings.clone(),
             store,
@@ -227,7 +230,11 @@ impl Acme {
         match ordered.unwrap_or(Err(AcmeError::TooSlow(ORDER_MAX))) {
             Ok(validity) => {
                 metrics::acme_order(name, "issued");
-                tracing::info!(name, not_after = validity.not_after.0, "a certificate was issued");
+                tracing::info!(
+                    name,
+                    not_after = validity.not_after.0,
+                    "a certificate was issued"
+                );
                 let pace = pace::Pace::after(validity, self.clock.now());
                 if let Err(error) = self.store.keep_pace(name, &pace) {
                     tracing::error!(name, %error, "what was ordered cannot be noted down");
@@ -251,7 +258,9 @@ impl Acme {
         let account = self.account().await?;
         let pem = match order::order(&account, name, &self.tokens).await {
             Err(order::Fault::NoSuchAccount) => {
-                tracing::warn!("the ACME server does not know the account any more; making another");
+                tracing::warn!(
+                    "the ACME server does not know the account any more; making another"
+                );
                 self.store.forget_account()?;
                 let account = self.account().await?;
                 order::order(&account, name, &self.tokens).await
@@ -282,7 +291,10 @@ impl Acme {
         let directory = self.settings.directory.clone();
         let (account, credentials) = builder.create(&wanted, directory, None).await?;
         self.store.keep_account(&credentials)?;
-        tracing::info!(account = account.id(), "the ACME server has made an account");
+        tracing::info!(
+            account = account.id(),
+            "the ACME server has made an account"
+        );
         Ok(account)
     }
 }

@@ -161,7 +161,10 @@ pub fn inspect(pem: &[u8], path: &Path, name: &str) -> Result<Validity, TlsError
     let certified = pair.certified(&files)?;
     let wanted = ServerName::try_from(name).map_err(|cause| TlsError::new(name, cause))?;
     if !is_for(&certified, &wanted) {
-        return Err(TlsError::new(path.display(), format!("it is not for {name}")));
+        return Err(TlsError::new(
+            path.display(),
+            format!("it is not for {name}"),
+        ));
     }
     Validity::of(&certified)
         .ok_or_else(|| TlsError::new(path.display(), "its dates cannot be read"))
@@ -225,10 +228,7 @@ impl Certificates {
     /// # Errors
     ///
     /// [`TlsError`], when one of `files` cannot be used, or there is neither file nor name.
-    pub fn load(
-        files: &[TlsFiles],
-        managed: &[Managed],
-    ) -> Result<(Arc<Self>, Watcher), TlsError> {
+    pub fn load(files: &[TlsFiles], managed: &[Managed]) -> Result<(Arc<Self>, Watcher), TlsError> {
         let (mut served, mut watched) = (Vec::new(), Vec::new());
         for files in files {
             let pair = Pair::read(files)?;
@@ -411,7 +411,8 @@ mod tests {
         let files = files(folder.path(), "site");
         let (first, second) = (made(&["a.example"]), made(&["a.example"]));
         write(&files, &first);
-        let (certificates, mut watcher) = Certificates::load(std::slice::from_ref(&files), &[]).unwrap();
+        let (certificates, mut watcher) =
+            Certificates::load(std::slice::from_ref(&files), &[]).unwrap();
         let served = || certificates.choose(None).unwrap().cert[0].to_vec();
         let (old, new) = (first.cert.der().to_vec(), second.cert.der().to_vec());
         watcher.look();

@@ -47,7 +47,9 @@ impl Http {
             }
         }
         let client = builder.build();
-        client.map(Self).map_err(|cause| AcmeError::Server(causes(&cause)))
+        client
+            .map(Self)
+            .map_err(|cause| AcmeError::Server(causes(&cause)))
     }
 
     async fn exchange(

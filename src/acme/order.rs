@@ -55,14 +55,18 @@ pub(super) async fn order(
 ) -> Result<String, Fault> {
     let names = [Identifier::Dns(name.to_owned())];
     let ordered = account.new_order(&NewOrder::new(&names)).await;
-    let mut order = ordered.map_err(|error| match error {
-        instant_acme::Error::Api(problem) if is_no_account(&problem) => Fault::NoSuchAccount,
-        other => other.into(),
+    let mut order = ordered.map_err(|error| match is_no_account(&error) {
+        true => Fault::NoSuchAccount,
+        false => error.into(),
     })?;
     let offered = answer_challenges(&mut order, tokens).await?;
     let patience = RetryPolicy::new().timeout(PATIENCE);
-    let status = order.poll_ready(&patience).await?;
+    let status = order.poll_ready(&patience).await;
     drop(offered);
+    let status = status.map_err(|error| match problem(&error) {
+        Some(problem) => AcmeError::Unverified(printable(&problem.to_string())),
+        None => error.into(),
+    })?;
     if status != OrderStatus::Ready {
         return Err(AcmeError::Unverified(refusals(&mut order).await).into());
     }
@@ -72,8 +76,17 @@ pub(super) async fn order(
     Ok(key.serialize_pem() + &chain)
 }
 
-fn is_no_account(problem: &Problem) -> bool {
-    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+/// What the server itself has said, if it was the server.
+const fn problem(error: &instant_acme::Error) -> Option<&Problem> {
+    if let instant_acme::Error::Api(problem) = error {
+        return Some(problem);
+    }
+    None
+}
+
+fn is_no_account(error: &instant_acme::Error) -> bool {
+    let kind = problem(error).and_then(|problem| problem.r#type.as_deref());
+    kind == Some("urn:ietf:params:acme:error:accountDoesNotExist")
 }
 
 /// Makes every challenge answerable, and asks the server to look.
@@ -124,7 +137,9 @@ async fn refusals(order: &mut Order) -> String {
 fn refusal(authorization: &AuthorizationHandle<'_>) -> String {
     let errors = authorization.challenges.iter();
     let errors = errors.filter_map(|challenge| challenge.error.as_ref());
-    let told: Vec<_> = errors.map(|problem| printable(&problem.to_string())).collect();
+    let told: Vec<_> = errors
+        .map(|problem| printable(&problem.to_string()))
+        .collect();
     if told.is_empty() {
         return format!("it says only {:?}", authorization.status);
     }

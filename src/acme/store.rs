@@ -3,9 +3,9 @@
 //! `STATE/HOST+PATH-OF-DIRECTORY/`, so that what a staging server issued is never taken for what the
 //! real one did. Only this user may read it, and every file is whole or not there.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use instant_acme::AccountCredentials;
@@ -29,7 +29,10 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(&store.folder);
-        made.map_err(failed(&store.folder))?;
+        // One that was there may have been open to others.
+        let private = || fs::set_permissions(&store.folder, Permissions::from_mode(0o700));
+        made.and_then(|()| private())
+            .map_err(failed(&store.folder))?;
         Ok(store)
     }
 
@@ -110,7 +113,11 @@ impl Store {
                 Ok(()) | Err(_) => {}
             }
             let mut options = OpenOptions::new();
-            let mut file = options.create_new(true).write(true).mode(0o600).open(&new)?;
+            let mut file = options
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&new)?;
             file.write_all(content)?;
             file.sync_all()?;
             fs::rename(&new, path)?;
@@ -144,8 +151,6 @@ fn folder_of(directory: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::clock::UnixSeconds;
 
@@ -182,8 +187,12 @@ mod tests {
         store.keep_pace("a.example", &pace).unwrap();
         assert_eq!(store.pace("a.example"), pace);
         // Opened again, everything is as it was.
+        fs::set_permissions(&store.folder, Permissions::from_mode(0o755)).unwrap();
         let again = Store::open(&state.path().join("acme"), DIRECTORY).unwrap();
         assert_eq!(again.pace("a.example"), pace);
+        assert_eq!(mode(&store.folder), 0o700);
+        let error = Store::open(&path, DIRECTORY).unwrap_err().to_string();
+        assert!(error.starts_with(path.to_str().unwrap()), "{error}");
     }
 
     #[test]
@@ -204,7 +213,10 @@ mod tests {
         assert!(store.account().unwrap().is_none());
         fs::write(store.account_file(), "\"secret\"").unwrap();
         let error = store.account().err().unwrap().to_string();
-        assert!(!error.contains("secret") && error.contains("account.json"), "{error}");
+        assert!(
+            !error.contains("secret") && error.contains("account.json"),
+            "{error}"
+        );
         store.forget_account().unwrap();
         assert!(store.account().unwrap().is_none());
     }

@@ -40,7 +40,11 @@ pub(super) fn challenges(
         tokens: acme.tokens(),
         in_force: Arc::clone(in_force),
     };
-    let door = Door::new(app, DoorLimits::of(&settings.limits, false), Arc::clone(connections));
+    let door = Door::new(
+        app,
+        DoorLimits::of(&settings.limits, false),
+        Arc::clone(connections),
+    );
     let mut service = Service::new("challenges".to_owned(), door);
     let mut own = Vec::new();
     if let Some(address) = settings.acme.as_ref().map(|acme| acme.listen) {
@@ -71,7 +75,9 @@ fn begin(acme: Acme) {
         Ok(runtime) => runtime.block_on(acme.run()),
         Err(error) => tracing::error!(%error, "no certificates can be ordered or renewed"),
     };
-    let begun = std::thread::Builder::new().name("acme".to_owned()).spawn(run);
+    let begun = std::thread::Builder::new()
+        .name("acme".to_owned())
+        .spawn(run);
     if let Err(error) = begun {
         tracing::error!(%error, "no certificates can be ordered or renewed");
     }

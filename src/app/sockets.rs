@@ -37,7 +37,7 @@ pub enum SocketError {
     },
     /// Nobody would accept what arrives there.
     #[error(
-        "a socket on {0} was handed over, but no [[listen]] has this address; \
+        "a socket on {0} was handed over, but no [[listen]] has this address, nor has [acme]; \
          in farewall.socket and in the configuration they must be the same"
     )]
     Unclaimed(SocketAddr),

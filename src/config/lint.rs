@@ -24,6 +24,7 @@ const CHALLENGE_BYTES_MAX: usize = 6 << 10;
 pub fn lint(settings: &Settings) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     server(settings, &mut found);
+    acme(settings, &mut found);
     for facilitator in settings.facilitators.values() {
         let key = format!("facilitator.{}", facilitator.name);
         let open = values::url(&facilitator.url).is_ok_and(|url| is_open(&url));
@@ -92,6 +93,24 @@ fn server(settings: &Settings, found: &mut Vec<Diagnostic>) {
             none.about("server")
                 .help("write a [[rule]] with a path and a price"),
         );
+    }
+}
+
+fn acme(settings: &Settings, found: &mut Vec<Diagnostic>) {
+    let Some(acme) = &settings.acme else { return };
+    let port = acme.listen.port();
+    if port != 80 {
+        let message = format!("ACME servers ask port 80, and challenges are answered on {port}");
+        let elsewhere = Diagnostic::warning("challenge-port", message).about("acme.listen");
+        found.push(elsewhere.help("see to it that port 80 of every name leads there"));
+    }
+    let has_files = settings.listeners.iter().any(|l| !l.tls.is_empty());
+    let origin = values::origin(&settings.server.public_origin);
+    let is_named = origin.is_ok_and(|origin| acme.names.contains(&origin.host));
+    if !is_named && !has_files {
+        let message = "no certificate will be for the host of public_origin";
+        let other = Diagnostic::warning("origin-without-certificate", message);
+        found.push(other.about("acme.names").help("add it to `names`"));
     }
 }
 

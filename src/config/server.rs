@@ -17,7 +17,8 @@ use super::settings::{
 };
 use super::values;
 
-pub(super) const ADDRESS_HELP: &str = "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
+pub(super) const ADDRESS_HELP: &str =
+    "write an IP address and a port, as \"127.0.0.1:8402\" or \"[::]:443\"";
 
 /// Calls `read` with the table `key`, which may be missing.
 pub(super) fn section<T>(

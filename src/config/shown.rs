@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::mask::starred;
 use super::settings::{
-    AcceptSettings, AcmeSettings, FacilitatorSettings, LedgerSettings, LedgerTls, Limits, LogFormat, RuleAccess,
-    RuleSettings, ServerSettings, Settings, Unmatched, UpstreamSettings,
+    AcceptSettings, AcmeSettings, FacilitatorSettings, LedgerSettings, LedgerTls, Limits,
+    LogFormat, RuleAccess, RuleSettings, ServerSettings, Settings, Unmatched, UpstreamSettings,
 };
 use crate::settlement::SettleWhen;
 

@@ -116,7 +116,12 @@ mod tests {
     #[track_caller]
     fn check(method: Method, target: &str, want: &str) {
         let tokens = Tokens::default();
-        let answer = answer(&tokens, "https://api.example.com", &method, target.as_bytes());
+        let answer = answer(
+            &tokens,
+            "https://api.example.com",
+            &method,
+            target.as_bytes(),
+        );
         let got = match answer {
             Answer::Challenge(answer) => answer,
             Answer::Elsewhere(location) => location,
@@ -128,10 +133,22 @@ mod tests {
     #[test]
     fn every_other_request_is_sent_to_the_public_origin_or_gets_nothing() {
         let get = || Method::GET;
-        check(get(), "/v1/quote?a=b", "https://api.example.com/v1/quote?a=b");
+        check(
+            get(),
+            "/v1/quote?a=b",
+            "https://api.example.com/v1/quote?a=b",
+        );
         check(Method::POST, "/", "https://api.example.com/");
-        check(get(), "//evil.example/", "https://api.example.com//evil.example/");
-        check(get(), "/.well-known/other", "https://api.example.com/.well-known/other");
+        check(
+            get(),
+            "//evil.example/",
+            "https://api.example.com//evil.example/",
+        );
+        check(
+            get(),
+            "/.well-known/other",
+            "https://api.example.com/.well-known/other",
+        );
         for target in [
             "@evil.example/",
             ".evil.example/",

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod acme;
 mod admin;
 mod certificates;
 mod challenge;
