@@ -42,10 +42,10 @@ use crate::gate::unforwarded::Unforwarded;
 use crate::kept::{KeptResponse, KeptResponses};
 use crate::ledger::{BodyDigest, ClaimAnswer, Fingerprint, Ledger, Record};
 use crate::metrics::{self, Phase, Phases};
-use crate::proof::ProofHeaders;
 use crate::proof::cache::Freshness;
 use crate::proof::check::CheckedProof;
 use crate::proof::verify::{VerifiedProof, Verifier, VerifyError};
+use crate::proof::{ProofHeaders, Signers};
 use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
 use crate::settlement::{SettleWhen, State};
 use crate::target::{CanonicalHost, CanonicalTarget};
@@ -163,6 +163,7 @@ pub struct Gate {
     routes: Arc<RouteTable>,
     former: Former,
     verifier: Arc<Verifier>,
+    signers: Arc<Signers>,
     throttle: Throttle,
     unverified: Arc<Semaphore>,
     limits: GateLimits,
@@ -202,6 +203,7 @@ impl Gate {
             routes: Arc::new(parts.routes),
             former: Former::default(),
             verifier: Arc::new(parts.verifier),
+            signers: Arc::default(),
             ledger: parts.ledger,
             settler: parts.settler,
             kept: parts.kept,
@@ -233,6 +235,7 @@ impl Gate {
             routes: Arc::new(routes),
             former,
             verifier: Arc::new(verifier),
+            signers: Arc::clone(&self.signers),
             throttle: self.throttle.with_limits(limits.throttle),
             unverified,
             limits,

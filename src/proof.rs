@@ -5,6 +5,7 @@
 //! to go on. None of them says that the payment is unspent; only a claim in the ledger does.
 
 pub mod opaque;
+pub mod signers;
 pub mod parse;
 pub mod check;
 pub mod cache;
@@ -30,6 +31,7 @@ use crate::x402::reason::ReasonCode;
 pub use self::cache::{Freshness, VerdictCache};
 pub use self::check::{CheckedProof, check};
 pub use self::parse::parse;
+pub use self::signers::Signers;
 pub use self::verify::{VerifiedProof, Verifier, VerifyError};
 
 /// The payment headers of a request, every value of each.

@@ -9,6 +9,7 @@ use crate::clock::UnixSeconds;
 use crate::gate::{Ask, Gate, PaymentRefusal, fingerprint, too_often};
 use crate::proof::check::CheckedProof;
 use crate::proof::named::named;
+use crate::proof::parse::Decoded;
 use crate::route::PricedRoute;
 
 impl Gate {
@@ -22,11 +23,11 @@ impl Gate {
     pub(super) async fn paid_before(
         &self,
         ask: &Ask<'_>,
+        decoded: &Decoded,
         route: &PricedRoute,
         now: UnixSeconds,
     ) -> Result<Option<CheckedProof>, PaymentRefusal> {
-        let bytes_max = self.limits.payment_header_bytes_max;
-        let Some(proof) = named(&ask.proof, &"".into(), bytes_max, now) else {
+        let Some(proof) = named(decoded, &"".into(), now, &self.signers) else {
             return Ok(None);
         };
         // Not "not found": a debtor who is told that would pay again.
@@ -38,7 +39,7 @@ impl Gate {
         };
         // The ledger knows what was paid: the terms that the proof names must be those.
         let accept = &record.claim.accept;
-        let proof = named(&ask.proof, accept, bytes_max, now);
+        let proof = named(decoded, accept, now, &self.signers);
         Ok(proof.filter(|proof| {
             let proof = proof.proof();
             let presented_for = fingerprint(ask, &route.rule, proof);

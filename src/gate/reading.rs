@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::gate::{Ask, Gate, PaymentRefusal, Purchase};
 use crate::proof::ProofError;
 use crate::proof::check::{CheckedProof, identify};
-use crate::proof::parse::parse;
+use crate::proof::parse::decode;
 use crate::proof::verify::Verifier;
 use crate::route::RequestLine;
 use crate::route::price::Quote;
@@ -41,9 +41,11 @@ impl Gate {
         purchase: &Purchase,
         now: UnixSeconds,
     ) -> Result<Reading, PaymentRefusal> {
-        let bytes_max = self.limits.payment_header_bytes_max;
+        let decoded = decode(&ask.proof, self.limits.payment_header_bytes_max)?;
+        let signers = &self.signers;
         let held_against = |quote: &Quote| {
-            parse(&ask.proof, quote, bytes_max, now).and_then(|proof| identify(proof, now))
+            let proof = decoded.answer_to(quote, now, signers)?;
+            identify(proof, now, signers)
         };
         let error = match held_against(&purchase.quote) {
             Ok(checked) => return Ok(Reading::of(checked, &self.verifier)),
@@ -62,7 +64,8 @@ impl Gate {
                 return Ok(Reading::of(checked, &former.verifier));
             }
         }
-        match self.paid_before(ask, &purchase.route, now).await? {
+        let owed = self.paid_before(ask, &decoded, &purchase.route, now);
+        match owed.await? {
             Some(checked) => Ok(Reading {
                 if_unpaid: Some(error),
                 ..Reading::of(checked, &self.verifier)

@@ -7,11 +7,11 @@
 
 use alloy_primitives::{Address, B256};
 
-use super::{Proof, ProofError, Terms, Transfer};
+use super::{Proof, ProofError, Signers, Terms, Transfer};
 use crate::clock::UnixSeconds;
 use crate::money::AtomicAmount;
 use crate::route::price::EvmTerms;
-use crate::x402::eip712::{self, Signature};
+use crate::x402::eip712::Signature;
 use crate::x402::eip3009;
 use crate::x402::permit2;
 
@@ -55,13 +55,14 @@ impl CheckedProof {
     }
 }
 
-/// Judges `proof` at `now`: [`identify`], then [`CheckedProof::in_time`].
+/// Judges `proof` at `now`: [`identify`], then [`CheckedProof::in_time`]. Its signer is recovered, whoever
+/// asked before.
 ///
 /// # Errors
 ///
 /// [`ProofError`]; all of them become 402.
 pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
-    let proof = identify(proof, now)?;
+    let proof = identify(proof, now, &Signers::forgetful())?;
     proof.in_time(now)?;
     Ok(proof)
 }
@@ -75,7 +76,11 @@ pub fn check(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError>
 /// # Errors
 ///
 /// [`ProofError`]; all of them become 402.
-pub fn identify(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofError> {
+pub fn identify(
+    proof: Proof,
+    now: UnixSeconds,
+    signers: &Signers,
+) -> Result<CheckedProof, ProofError> {
     let extra = proof.offer.requirements.extra.as_ref();
     let named = |member: &str| {
         extra
@@ -86,7 +91,7 @@ pub fn identify(proof: Proof, now: UnixSeconds) -> Result<CheckedProof, ProofErr
     if matches!(proof.terms, Terms::Eip3009 { .. }) && !(named("name") && named("version")) {
         return Err(ProofError::MissingDomain);
     }
-    let judged = judge(&proof.terms, proof.offer.amount);
+    let judged = judge(&proof.terms, proof.offer.amount, signers);
     let checked = CheckedProof(proof);
     match judged {
         Ok(()) => Ok(checked),
@@ -104,25 +109,29 @@ const fn is_looked_at_late(error: &ProofError) -> bool {
 }
 
 /// Whether what was signed pays `price` under the terms it is held against.
-pub(in crate::proof) fn judge(terms: &Terms, price: AtomicAmount) -> Result<(), ProofError> {
+pub(in crate::proof) fn judge(
+    terms: &Terms,
+    price: AtomicAmount,
+    signers: &Signers,
+) -> Result<(), ProofError> {
     match terms {
         Terms::Eip3009 {
             authorization,
             signature,
             offer,
-        } => judge_eip3009(authorization, signature, offer, price),
+        } => judge_eip3009(authorization, (signature, signers), offer, price),
         Terms::Permit2 {
             authorization,
             signature,
             offer,
-        } => judge_permit2(authorization, signature, offer, price),
+        } => judge_permit2(authorization, (signature, signers), offer, price),
         Terms::Opaque => Ok(()),
     }
 }
 
 fn judge_eip3009(
     authorization: &eip3009::Authorization,
-    signature: &Signature,
+    signature: (&Signature, &Signers),
     offer: &EvmTerms,
     price: AtomicAmount,
 ) -> Result<(), ProofError> {
@@ -140,7 +149,7 @@ fn judge_eip3009(
 
 fn judge_permit2(
     authorization: &permit2::Authorization,
-    signature: &Signature,
+    signature: (&Signature, &Signers),
     offer: &EvmTerms,
     price: AtomicAmount,
 ) -> Result<(), ProofError> {
@@ -168,12 +177,12 @@ fn judge_signature(
     transfer: Transfer,
     payer: Address,
     digest: B256,
-    signature: &Signature,
+    (signature, signers): (&Signature, &Signers),
 ) -> Result<(), ProofError> {
     let Signature::Eoa(signature) = signature else {
         return Ok(());
     };
-    match eip712::recover(digest, signature) {
+    match signers.signer(digest, signature) {
         Ok(signer) if signer == payer => Ok(()),
         Ok(_) => Err(ProofError::Signature {
             transfer,

@@ -7,44 +7,39 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::Signers;
 use super::check::{CheckedProof, identify};
-use super::parse::{members, parse, single};
-use super::{ProofError, ProofHeaders};
+use super::parse::Decoded;
 use crate::chain::assets::{self, Transfer};
 use crate::clock::UnixSeconds;
 use crate::route::offers::remembered;
 use crate::route::price::Quote;
-use crate::x402::header;
+use crate::x402::Version;
 
 /// The proof, held against the terms that it names itself; `None` when it names none, or its
 /// signature does not fit them. `accept` is the name that its offer gets.
 #[must_use]
 pub fn named(
-    headers: &ProofHeaders<'_>,
+    decoded: &Decoded,
     accept: &Arc<str>,
-    bytes_max: usize,
     now: UnixSeconds,
+    signers: &Signers,
 ) -> Option<CheckedProof> {
-    let offers = terms(headers, bytes_max).ok()?.into_iter();
+    let offers = terms(decoded).into_iter();
     let offers: Vec<_> = offers
         .filter_map(|terms| remembered(accept, terms).map(Arc::new))
         .collect();
-    let proof = parse(headers, &Quote { offers }, bytes_max, now).ok()?;
-    identify(proof, now).ok()
+    let proof = decoded.answer_to(&Quote { offers }, now, signers).ok()?;
+    identify(proof, now, signers).ok()
 }
 
 /// Requirements that the client may have answered; none when it does not say.
-fn terms(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Vec<Value>, ProofError> {
-    let v2 = single(&headers.payment_signature, header::PAYMENT_SIGNATURE)?;
-    let v1 = single(&headers.x_payment, header::X_PAYMENT)?;
-    Ok(match (v2, v1) {
-        (Some(value), _) => members(value, bytes_max)?
-            .remove("accepted")
-            .into_iter()
-            .collect(),
-        (None, Some(value)) => terms_v1(&members(value, bytes_max)?),
-        (None, None) => Vec::new(),
-    })
+fn terms(decoded: &Decoded) -> Vec<Value> {
+    let members = &decoded.members;
+    match decoded.version {
+        Version::V2 => members.get("accepted").cloned().into_iter().collect(),
+        Version::V1 => terms_v1(members),
+    }
 }
 
 /// Version 1 names the network only: its tokens that clients know without being told.

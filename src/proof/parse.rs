@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alloy_primitives::hex;
 use serde_json::{Map, Value, json};
 
-use super::{Proof, ProofError, ProofHeaders, Terms, Transfer, check, opaque};
+use super::{Proof, ProofError, ProofHeaders, Signers, Terms, Transfer, check, opaque};
 use crate::chain::{Nonce, NonceSpace, Payer, PaymentId};
 use crate::clock::UnixSeconds;
 use crate::facilitator::FacilitatorRequest;
@@ -34,19 +34,54 @@ pub fn parse(
     bytes_max: usize,
     now: UnixSeconds,
 ) -> Result<Proof, ProofError> {
+    decode(headers, bytes_max)?.answer_to(quote, now, &Signers::forgetful())
+}
+
+/// A payment header that can be read; what it says was held against nothing yet.
+pub struct Decoded {
+    /// The version of its header.
+    pub(super) version: Version,
+    pub(super) members: Map<String, Value>,
+}
+
+/// Reads the payment header of a request, once for all offers that it may answer.
+///
+/// # Errors
+///
+/// [`ProofError::Absent`], [`ProofError::Duplicate`] or [`ProofError::Undecodable`].
+pub fn decode(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Decoded, ProofError> {
     let v2 = single(&headers.payment_signature, header::PAYMENT_SIGNATURE)?;
     let v1 = single(&headers.x_payment, header::X_PAYMENT)?;
-    match (v2, v1) {
-        (Some(value), _) => parse_v2(members(value, bytes_max)?, quote, now),
-        (None, Some(value)) => parse_v1(members(value, bytes_max)?, quote, now),
-        (None, None) => Err(ProofError::Absent),
+    let (version, value) = match (v2, v1) {
+        (Some(value), _) => (Version::V2, value),
+        (None, Some(value)) => (Version::V1, value),
+        (None, None) => return Err(ProofError::Absent),
+    };
+    let members = members(value, bytes_max)?;
+    Ok(Decoded { version, members })
+}
+
+impl Decoded {
+    /// Finds the offer of `quote` that it answers. `signers` is asked where the signature must tell which
+    /// of several is meant.
+    ///
+    /// # Errors
+    ///
+    /// [`ProofError`]; all of them become 402.
+    pub fn answer_to(
+        &self,
+        quote: &Quote,
+        now: UnixSeconds,
+        signers: &Signers,
+    ) -> Result<Proof, ProofError> {
+        match self.version {
+            Version::V2 => parse_v2(&self.members, quote, now),
+            Version::V1 => parse_v1(&self.members, quote, now, signers),
+        }
     }
 }
 
-pub(super) fn single<'a>(
-    values: &[&'a [u8]],
-    name: &'static str,
-) -> Result<Option<&'a [u8]>, ProofError> {
+fn single<'a>(values: &[&'a [u8]], name: &'static str) -> Result<Option<&'a [u8]>, ProofError> {
     match values {
         [] => Ok(None),
         [value] => Ok(Some(value)),
@@ -54,7 +89,7 @@ pub(super) fn single<'a>(
     }
 }
 
-pub(super) fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofError> {
+fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofError> {
     match header::decode(value, bytes_max)? {
         Value::Object(members) => Ok(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -64,7 +99,7 @@ pub(super) fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Valu
 }
 
 fn parse_v2(
-    members: Map<String, Value>,
+    members: &Map<String, Value>,
     quote: &Quote,
     now: UnixSeconds,
 ) -> Result<Proof, ProofError> {
@@ -105,9 +140,10 @@ fn parse_v2(
 }
 
 fn parse_v1(
-    members: Map<String, Value>,
+    members: &Map<String, Value>,
     quote: &Quote,
     now: UnixSeconds,
+    signers: &Signers,
 ) -> Result<Proof, ProofError> {
     let version = members.get("x402Version");
     if !version.is_some_and(|v| matching::is_number(v, 1)) {
@@ -131,7 +167,7 @@ fn parse_v1(
     let meant = candidates.iter().find(|offer| {
         candidates.len() > 1
             && signed(offer, payload, now)
-                .is_ok_and(|signed| check::judge(&signed.terms, offer.amount).is_ok())
+                .is_ok_and(|signed| check::judge(&signed.terms, offer.amount, signers).is_ok())
     });
     let offer = Arc::clone(meant.or(candidates.first()).ok_or(ProofError::NoMatch)?);
     let signed = signed(&offer, payload, now)?;

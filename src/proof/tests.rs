@@ -480,7 +480,7 @@ fn a_proof_that_is_only_expired_is_told_from_all_others() {
         let header = header::encode(&payment);
         let quote = quote(&[&requirements]);
         let proof = parse(&v2(header.as_bytes()), &quote, 16_384, now).unwrap();
-        check::identify(proof, now).map(|proof| proof.in_time(now))
+        check::identify(proof, now, &Signers::forgetful()).map(|proof| proof.in_time(now))
     };
     let (last, late) = (NOW.plus(294), NOW.plus(295));
     assert!(matches!(judge(&good, last), Ok(Ok(()))));

@@ -80,6 +80,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "app",
             "sandbox",
             "metrics",
+            "proof::signers",
         ],
     ),
     ("pingora", &["upstream", "proxy", "app"]),
