@@ -30,6 +30,40 @@ async fn claims_that_wait_together_share_a_commit() {
     assert!((1..=2).contains(&commits(&ledger)), "{}", commits(&ledger));
 }
 
+#[test]
+fn only_where_many_write_is_more_waited_for_and_never_beyond_a_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("farewall.db");
+    let place = Place::new(&path);
+    let connection = file::open_for_writing(&path, &place).unwrap();
+    let mut writer = Writer::new(connection, place, Arc::default()).unwrap();
+    let (queue, waiting) = sync_channel(1000);
+    let (id, now) = (ClaimId(1), NOW);
+    let send =
+        |count: usize| (0..count).for_each(|_| queue.send(Op::GiveBack { id, now }).unwrap());
+    let gathered = |writer: &Writer| {
+        let mut ops = vec![waiting.recv().unwrap()];
+        writer.gather(&mut ops, &waiting);
+        ops.len()
+    };
+    send(3);
+    assert_eq!(gathered(&writer), 1, "who comes alone is not kept waiting");
+    let ops = vec![waiting.recv().unwrap()];
+    send(1);
+    assert_eq!(
+        writer.write_together(ops, &waiting),
+        3,
+        "what waits is written too"
+    );
+    writer.shared_by = 3;
+    send(1);
+    assert_eq!(gathered(&writer), 1, "nobody came");
+    send(5);
+    assert_eq!(gathered(&writer), 5);
+    send(300);
+    assert_eq!((gathered(&writer), gathered(&writer)), (256, 44));
+}
+
 #[tokio::test]
 async fn a_write_that_fails_leaves_the_others_of_its_commit_alone() {
     let (directory, ledger) = fresh();
