@@ -138,7 +138,8 @@ pub struct App {
 
 impl App {
     /// Opens, connects and binds everything that the settings name, but for the sockets that
-    /// were handed over. `config` is the file that the settings were read from, and that a reload
+    /// were handed over. `routes` is the table of these settings, when there is one already, made with
+    /// nothing known of facilitators. `config` is the file that the settings were read from, and that a reload
     /// reads again; without one there are no reloads.
     ///
     /// # Errors
@@ -146,6 +147,7 @@ impl App {
     /// [`StartError`]: nothing is half started.
     pub fn start(
         settings: Settings,
+        routes: Option<RouteTable>,
         config: Option<PathBuf>,
         inherited: Inherited,
     ) -> Result<Self, StartError> {
@@ -164,7 +166,11 @@ impl App {
         let parts = Parts::new(settings, None, payments.handle())?;
         let settings = &parts.settings;
         let book = payments.block_on(parts.supported());
-        let routes = RouteTable::build(settings, &book).map_err(StartError::Routes)?;
+        let routes = match routes {
+            Some(routes) => routes.completed(settings, &book),
+            None => RouteTable::build(settings, &book),
+        };
+        let routes = routes.map_err(StartError::Routes)?;
         let settler = Settler::new(
             parts.facilitators.clone(),
             Arc::clone(&ledger),
@@ -264,8 +270,10 @@ fn lock_ledger(ledger: &LedgerSettings) -> Result<Option<File>, StartError> {
 }
 
 fn payments_runtime() -> Result<Runtime, StartError> {
+    // Two threads on one core only take turns.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().min(2));
     Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(threads)
         .thread_name("payments")
         .enable_all()
         .build()

@@ -86,7 +86,7 @@ impl Demo {
         let serving = sandbox.clone();
         runtime.spawn(async move { serving.serve(facilitator).await });
         runtime.spawn(demo::serve(origin));
-        let app = App::start(settings, None, Inherited::default())?;
+        let app = App::start(settings, None, None, Inherited::default())?;
         let running = std::thread::spawn(move || app.run());
         wait_for(wall)?;
         Ok(Self {

@@ -8,7 +8,7 @@ use crate::cli::{EXIT_CONFIG, EXIT_OUTSIDE};
 use crate::config;
 use crate::config::diagnostic::Diagnostic;
 use crate::log;
-use crate::route::complaints::complaints;
+use crate::route::complaints::judged;
 
 /// Arguments of `farewall run`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let complaints = complaints(&loaded);
+    let (complaints, routes) = judged(&loaded);
     for complaint in &complaints {
         eprintln!("{complaint}\n");
     }
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> ExitCode {
     log::start(&loaded.settings.log);
     let started = Inherited::from_environment()
         .map_err(StartError::from)
-        .and_then(|inherited| App::start(loaded.settings, Some(args.config), inherited));
+        .and_then(|inherited| App::start(loaded.settings, routes, Some(args.config), inherited));
     match started {
         Ok(app) => {
             app.run();

@@ -9,12 +9,20 @@ use crate::route::{RouteError, RouteTable, lint};
 /// Everything that is known about a configuration that could be read.
 #[must_use]
 pub fn complaints(loaded: &Loaded) -> Vec<Diagnostic> {
+    judged(loaded).0
+}
+
+/// The same, and the table that was made to find out, if it could be made: for
+/// [`RouteTable::completed`].
+#[must_use]
+pub fn judged(loaded: &Loaded) -> (Vec<Diagnostic>, Option<RouteTable>) {
     // EVERY SOURCE OF COMPLAINTS IS NAMED HERE, and nowhere else.
     let settings = &loaded.settings;
+    let (about_routes, table) = routes(settings);
     let found = [
         loaded.warnings.clone(),
         config::lint(settings),
-        routes(settings),
+        about_routes,
     ];
     let mut found: Vec<_> = found
         .into_iter()
@@ -22,22 +30,22 @@ pub fn complaints(loaded: &Loaded) -> Vec<Diagnostic> {
         .map(|d| loaded.locate(d))
         .collect();
     found.sort_by_key(|diagnostic| diagnostic.severity);
-    found
+    (found, table)
 }
 
 /// What the route table says: contradictions are errors, oddities are warnings.
-fn routes(settings: &Settings) -> Vec<Diagnostic> {
+fn routes(settings: &Settings) -> (Vec<Diagnostic>, Option<RouteTable>) {
     // What facilitators handle is checked when the wall starts: nobody is asked here.
     match RouteTable::build(settings, &SupportedBook::new()) {
-        Err(errors) => errors.iter().map(error).collect(),
-        Ok(table) => lint::lint(settings, &table)
-            .into_iter()
-            .map(|note| {
+        Err(errors) => (errors.iter().map(error).collect(), None),
+        Ok(table) => {
+            let notes = lint::lint(settings, &table).into_iter().map(|note| {
                 Diagnostic::warning(note.kind.code(), note.message)
                     .at(&note.at)
                     .help(note.help)
-            })
-            .collect(),
+            });
+            (notes.collect(), Some(table))
+        }
     }
 }
 

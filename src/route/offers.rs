@@ -152,7 +152,7 @@ impl<'a> OfferMaker<'a> {
             }
             AcceptMethod::Opaque => return Ok(self.opaque_terms(accept)),
         };
-        self.refuse_unsupported(accept)?;
+        refuse_unsupported(accept, self.supported)?;
         for (key, value) in &accept.extra {
             // What proofs are checked with here must be what clients sign with.
             extra.entry(key.clone()).or_insert_with(|| value.clone());
@@ -199,27 +199,36 @@ impl<'a> OfferMaker<'a> {
             facilitators: accept.facilitators.iter().filter(same).cloned().collect(),
         })
     }
+}
 
-    /// A facilitator that is known not to handle a way of paying would refuse every payment.
-    fn refuse_unsupported(&self, accept: &AcceptSettings) -> Result<(), RouteFault> {
-        for name in &accept.facilitators {
-            let Some(supported) = self.supported.get(name) else {
-                continue;
-            };
-            if supported
-                .v2(&accept.scheme, accept.network.as_str())
-                .is_none()
-            {
-                return Err(RouteFault::NotSupported {
-                    accept: Arc::clone(&accept.name),
-                    facilitator: Arc::clone(name),
-                    scheme: Arc::clone(&accept.scheme),
-                    network: accept.network.to_string(),
-                });
-            }
+/// A facilitator that is known not to handle a way of paying would refuse every payment.
+fn refuse_unsupported(
+    accept: &AcceptSettings,
+    supported: &SupportedBook,
+) -> Result<(), RouteFault> {
+    for name in &accept.facilitators {
+        let Some(supported) = supported.get(name) else {
+            continue;
+        };
+        if supported
+            .v2(&accept.scheme, accept.network.as_str())
+            .is_none()
+        {
+            return Err(RouteFault::NotSupported {
+                accept: Arc::clone(&accept.name),
+                facilitator: Arc::clone(name),
+                scheme: Arc::clone(&accept.scheme),
+                network: accept.network.to_string(),
+            });
         }
-        Ok(())
     }
+    Ok(())
+}
+
+/// Whether no way of paying in the settings, used or not, is one that a facilitator is known not to handle.
+pub(in crate::route) fn refuses_none(settings: &Settings, supported: &SupportedBook) -> bool {
+    let mut accepts = settings.accepts.values();
+    accepts.all(|accept| refuse_unsupported(accept, supported).is_ok())
 }
 
 fn evm_terms(

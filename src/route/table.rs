@@ -7,7 +7,7 @@ use crate::config::settings::{Location, PricedRule, RuleAccess, RuleSettings, Se
 use crate::facilitator::supported::SupportedBook;
 use crate::metrics::RuleMeter;
 use crate::route::hosts::{Hosts, HostsBuilder};
-use crate::route::offers::{MissingOffer, OfferMaker};
+use crate::route::offers::{MissingOffer, OfferMaker, refuses_none};
 use crate::route::paths::Leaf;
 use crate::route::pattern::{
     HostPattern, Methods, PathPattern, Standing, is_loose, loose, loose_cut,
@@ -163,6 +163,25 @@ impl RouteTable {
             elsewhere,
             unmatched,
         })
+    }
+
+    /// The table of `settings` with what facilitators say in `supported`, made of this one, which was
+    /// built from the same settings with nothing known of facilitators. Mostly it is the same table.
+    ///
+    /// # Errors
+    ///
+    /// As [`RouteTable::build`].
+    pub fn completed(
+        self,
+        settings: &Settings,
+        supported: &SupportedBook,
+    ) -> Result<Self, Vec<RouteError>> {
+        // Whatever a facilitator has to say something about is missing here, or refused there.
+        let is_same = self.missing.is_empty() && refuses_none(settings, supported);
+        if is_same {
+            return Ok(self);
+        }
+        Self::build(settings, supported)
     }
 
     /// What this request may do.

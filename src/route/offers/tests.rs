@@ -27,7 +27,25 @@ fn table(accept: &AcceptSettings, book: &SupportedBook) -> Result<RouteTable, St
     settings
         .accepts
         .insert(Arc::clone(&accept.name), accept.clone());
-    RouteTable::build(&settings, book).map_err(|e| e[0].to_string())
+    let built = RouteTable::build(&settings, book).map_err(|e| e[0].to_string());
+    check_completed(&settings, book, &built);
+    built
+}
+
+/// A table that was made with nothing known of facilitators is completed to the one made with `book`.
+#[track_caller]
+fn check_completed(settings: &Settings, book: &SupportedBook, built: &Result<RouteTable, String>) {
+    let Ok(before) = RouteTable::build(settings, &SupportedBook::new()) else {
+        return;
+    };
+    let completed = before.completed(settings, book);
+    match (built, completed.map_err(|e| e[0].to_string())) {
+        (Ok(built), Ok(completed)) => {
+            assert_eq!(built.missing(), completed.missing());
+            assert!(built.sells_like(&completed) && completed.sells_like(built));
+        }
+        (built, completed) => assert_eq!(built.as_ref().err(), completed.as_ref().err()),
+    }
 }
 
 fn offer(accept: &AcceptSettings, book: &SupportedBook) -> Option<Arc<Offer>> {
