@@ -384,13 +384,12 @@ impl Gate {
         checked: CheckedProof,
         now: UnixSeconds,
     ) -> Result<VerifiedProof, PaymentRefusal> {
-        let remembered = verifier.remembers(&checked, now);
-        metrics::verdict(remembered);
-        let _places = match remembered {
+        let question = verifier.question(checked, now);
+        metrics::verdict(question.is_remembered());
+        let _places = match question.is_remembered() {
             true => None,
             false => {
-                let payer = checked.proof().payer();
-                let share = self.throttle.verification(ask.client, payer);
+                let share = self.throttle.verification(ask.client, question.payer());
                 let share = share.map_err(|why| match why {
                     Throttled::TooOften(wait) => too_often(wait),
                     Throttled::TooManyAtOnce => PaymentRefusal::Busy,
@@ -399,7 +398,7 @@ impl Gate {
                 Some((share, permit.map_err(|_| PaymentRefusal::Busy)?))
             }
         };
-        let verifying = verifier.verify(checked, now);
+        let verifying = verifier.answer(question, now);
         let verified = ask.phases.time(Phase::Verify, verifying).await;
         verified.map_err(|error| match error {
             VerifyError::Invalid { reason, freshness } => {

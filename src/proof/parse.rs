@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use alloy_primitives::hex;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{Proof, ProofError, ProofHeaders, Signers, Terms, Transfer, check, opaque};
 use crate::chain::{Nonce, NonceSpace, Payer, PaymentId};
@@ -131,12 +132,14 @@ fn parse_v2(
         Some(_) => return Err(ProofError::EchoMismatch),
     }
     let signed = signed(&offer, payload, now)?;
-    let payment = match signed.payload() {
+    let rewritten = signed.payload().map(Value::from);
+    let payment = match &rewritten {
         // What the client wrote beside it is nobody's business, and would make one payment many.
-        Some(payload) => payment(payload.into(), offer.requirements_json.clone()),
-        None => payment(payload.cloned().unwrap_or_default(), accepted.clone()),
+        Some(payload) => Payment::new(payload, &offer.requirements_json),
+        None => Payment::new(payload.unwrap_or(&Value::Null), accepted),
     };
-    Ok(signed.into_proof(Version::V2, offer, payment))
+    let written = payment.written(&offer, &signed);
+    Ok(signed.into_proof(Version::V2, offer, written))
 }
 
 fn parse_v1(
@@ -171,16 +174,66 @@ fn parse_v1(
     });
     let offer = Arc::clone(meant.or(candidates.first()).ok_or(ProofError::NoMatch)?);
     let signed = signed(&offer, payload, now)?;
-    let payload = signed
-        .payload()
-        .map_or_else(|| payload.cloned().unwrap_or_default(), Value::from);
-    let payment = payment(payload, offer.requirements_json.clone());
-    Ok(signed.into_proof(Version::V1, offer, payment))
+    let rewritten = signed.payload().map(Value::from);
+    let payload = rewritten.as_ref().or(payload).unwrap_or(&Value::Null);
+    let written = Payment::new(payload, &offer.requirements_json).written(&offer, &signed);
+    Ok(signed.into_proof(Version::V1, offer, written))
 }
 
-/// The payment as the facilitator is sent it.
-fn payment(payload: Value, accepted: Value) -> Value {
-    json!({ "x402Version": 2, "payload": payload, "accepted": accepted })
+/// The payment as the facilitator is sent it. Nothing is copied before it is written.
+#[derive(Serialize)]
+struct Payment<'a> {
+    #[serde(rename = "x402Version")]
+    version: u8,
+    payload: &'a Value,
+    accepted: &'a Value,
+}
+
+/// What the facilitator is asked.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked<'a> {
+    #[serde(rename = "x402Version")]
+    version: u8,
+    payment_payload: &'a Payment<'a>,
+    payment_requirements: &'a Value,
+}
+
+/// A payment in writing.
+struct Written {
+    request: Arc<str>,
+    /// The payment as the client wrote it, when it cannot be read here.
+    opaque: Option<Arc<str>>,
+}
+
+impl<'a> Payment<'a> {
+    const fn new(payload: &'a Value, accepted: &'a Value) -> Self {
+        Self {
+            version: 2,
+            payload,
+            accepted,
+        }
+    }
+
+    fn written(&self, offer: &Offer, signed: &Signed) -> Written {
+        let asked = Asked {
+            version: 2,
+            payment_payload: self,
+            payment_requirements: &offer.requirements_json,
+        };
+        Written {
+            request: text(&asked),
+            opaque: match signed.terms {
+                Terms::Opaque => Some(text(self)),
+                Terms::Eip3009 { .. } | Terms::Permit2 { .. } => None,
+            },
+        }
+    }
+}
+
+/// As JSON. Of values that were JSON this cannot fail; an empty question would be refused.
+fn text(value: &impl Serialize) -> Arc<str> {
+    serde_json::to_string(value).unwrap_or_default().into()
 }
 
 /// Whether the payload holds the kind of authorization that the offer asks for; nothing is read yet.
@@ -296,16 +349,7 @@ impl Signed {
         Some(payload)
     }
 
-    fn into_proof(self, version: Version, offer: Arc<Offer>, payment: Value) -> Proof {
-        let opaque = match self.terms {
-            Terms::Opaque => Some(payment.to_string().into()),
-            Terms::Eip3009 { .. } | Terms::Permit2 { .. } => None,
-        };
-        let body = json!({
-            "x402Version": 2,
-            "paymentPayload": payment,
-            "paymentRequirements": offer.requirements_json,
-        });
+    fn into_proof(self, version: Version, offer: Arc<Offer>, written: Written) -> Proof {
         Proof {
             version,
             payment: PaymentId {
@@ -318,10 +362,10 @@ impl Signed {
             valid_after: self.valid_after,
             valid_before: self.valid_before,
             request: FacilitatorRequest {
-                body: body.to_string().into(),
+                body: written.request,
             },
             terms: self.terms,
-            opaque,
+            opaque: written.opaque,
             offer,
         }
     }

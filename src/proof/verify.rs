@@ -63,6 +63,28 @@ impl VerifiedProof {
     }
 }
 
+/// A checked proof, as a question to facilitators. Only [`Verifier::question`] makes one.
+#[derive(Debug)]
+pub struct Question {
+    proof: Proof,
+    key: VerdictKey,
+    remembered: Option<Verdict>,
+}
+
+impl Question {
+    /// Whether its answer is known already.
+    #[must_use]
+    pub const fn is_remembered(&self) -> bool {
+        self.remembered.is_some()
+    }
+
+    /// Who pays by what was signed; empty for opaque proofs.
+    #[must_use]
+    pub const fn payer(&self) -> &Payer {
+        self.proof.payer()
+    }
+}
+
 /// Why there is no verified proof.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -164,9 +186,40 @@ impl Verifier {
         proof: CheckedProof,
         now: UnixSeconds,
     ) -> Result<VerifiedProof, VerifyError> {
+        self.answer(self.question(proof, now), now).await
+    }
+
+    /// What is to be asked about `proof`, with what is remembered of it.
+    #[must_use]
+    pub fn question(&self, proof: CheckedProof, now: UnixSeconds) -> Question {
         let proof = proof.into_proof();
         let key = VerdictKey::of(&proof, self.askers);
-        if let Some(verdict) = self.cache.get(&key, now) {
+        let remembered = self.cache.get(&key, now);
+        Question {
+            proof,
+            key,
+            remembered,
+        }
+    }
+
+    /// The verdict on what is in question. Nobody is asked when it [is remembered].
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`].
+    ///
+    /// [is remembered]: Question::is_remembered
+    pub async fn answer(
+        &self,
+        question: Question,
+        now: UnixSeconds,
+    ) -> Result<VerifiedProof, VerifyError> {
+        let Question {
+            proof,
+            key,
+            remembered,
+        } = question;
+        if let Some(verdict) = remembered {
             return decide(proof, verdict, Freshness::Cached);
         }
         let verdict = self
@@ -179,14 +232,6 @@ impl Verifier {
         self.cache
             .keep(key, verdict.clone(), proof.valid_before, now);
         decide(proof, verdict, Freshness::Fresh)
-    }
-
-    /// Whether the verdict on `proof` is remembered, so that [`Verifier::verify`] asks nobody.
-    #[must_use]
-    pub fn remembers(&self, proof: &CheckedProof, now: UnixSeconds) -> bool {
-        self.cache
-            .get(&VerdictKey::of(proof.proof(), self.askers), now)
-            .is_some()
     }
 
     async fn ask(&self, proof: &Proof) -> Result<Verdict, Vec<(Arc<str>, FacilitatorFault)>> {
