@@ -17,6 +17,9 @@ use crate::classes::{ClassArg, Classes};
 use crate::http::Answer;
 use crate::{Failure, http};
 
+/// After connecting, before the first request at a rate: a server that is still accepting connections would
+/// be measured at that.
+const ACCEPTED: Duration = Duration::from_millis(500);
 /// How long answers are waited for after the last request.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -93,6 +96,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let proofs = args.proofs.as_deref();
     let classes = Classes::new(&args.plain, &args.paid, proofs, args.reuse)?;
     let mut driver = Driver::connect(args, classes)?;
+    if args.rate.is_some() {
+        std::thread::sleep(ACCEPTED);
+    }
     let since = Instant::now();
     let until = since + Duration::from_secs_f64(args.seconds);
     let interval = args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
