@@ -29,7 +29,8 @@ fn admit(c: &mut Criterion) {
     c.bench_function("admit/unpaid", |b| {
         b.iter(|| unpaid.admit(black_box(false)));
     });
-    let first = World::overpaid();
+    // More than the wall remembers the signers of.
+    let first = World::overpaid(20_000);
     assert!(
         first.why_not(true).contains("amount"),
         "{}",

@@ -19,8 +19,16 @@ fi
 # Earlier summaries would be taken for those of this run.
 folder=${CARGO_TARGET_DIR:-target}/gungraun
 rm -rf "$folder"
-cargo bench --locked --bench instructions -- --save-summary=json >"${TMPDIR:-/tmp}/farewall-instructions.log" 2>&1 || {
-  cat "${TMPDIR:-/tmp}/farewall-instructions.log" >&2
+# The folder of a package takes part in the names of its functions, and these in what the compiler inlines. So
+# every checkout is built under one name, /tmp/farewall-counted, by one run at a time.
+place=/tmp/farewall-counted
+log=${TMPDIR:-/tmp}/farewall-instructions.log
+exec 5>"$place.lock"
+flock 5
+ln -sfn "$PWD" "$place"
+CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} cargo bench --locked --manifest-path "$place/Cargo.toml" \
+  --bench instructions -- --save-summary=json >"$log" 2>&1 5>&- || {
+  cat "$log" >&2
   exit 1
 }
 exec python3 -B benches/instructions.py "$folder" "$@"

@@ -85,15 +85,17 @@ pub fn resource() -> ResourceInfo {
 
 /// A good proof for the quote, as a buyer sends it.
 pub fn proof(quote: &Quote, nonce: u8) -> Proof {
-    signed(quote, nonce, 0)
+    signed(quote, B256::repeat_byte(nonce), 0)
 }
 
 /// A proof that pays one unit more than is asked, and is good otherwise.
-pub fn overpaid(quote: &Quote) -> Proof {
-    signed(quote, 1, 1)
+pub fn overpaid(quote: &Quote, nth: u64) -> Proof {
+    let mut nonce = B256::ZERO;
+    nonce[..8].copy_from_slice(&nth.to_be_bytes());
+    signed(quote, nonce, 1)
 }
 
-fn signed(quote: &Quote, nonce: u8, too_much: u128) -> Proof {
+fn signed(quote: &Quote, nonce: B256, too_much: u128) -> Proof {
     let rendered = challenge::render(&quote.offers, &resource(), None);
     let challenge = Challenge::from_header(rendered.header.as_bytes()).unwrap();
     let limit = SpendLimit {
@@ -103,5 +105,5 @@ fn signed(quote: &Quote, nonce: u8, too_much: u128) -> Proof {
     let mut choice = challenge.choose(&limit).unwrap();
     choice.amount = AtomicAmount::new(choice.amount.units() + too_much);
     let buyer = Buyer::new(SecretKey::from_byte_array([7; 32]).unwrap());
-    buyer.prove(&challenge, &choice, NOW, B256::repeat_byte(nonce))
+    buyer.prove(&challenge, &choice, NOW, nonce)
 }

@@ -3,6 +3,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -113,7 +114,9 @@ pub struct World {
     gate: Gate,
     host: CanonicalHost,
     target: CanonicalTarget,
-    proof: String,
+    /// One after the other.
+    proofs: Vec<String>,
+    sent: AtomicUsize,
     phases: Phases,
     runtime: tokio::runtime::Runtime,
 }
@@ -159,16 +162,20 @@ impl World {
             gate,
             host: CanonicalHost::parse(b"api.example.com", Scheme::Https).unwrap(),
             target: CanonicalTarget::parse(path.as_bytes(), 8192).unwrap(),
-            proof: super::proof(&super::quote(), 1).value,
+            proofs: vec![super::proof(&super::quote(), 1).value],
+            sent: AtomicUsize::new(0),
             phases: Phases::default(),
             runtime,
         }
     }
 
-    /// The same with a proof that pays one unit too much: found out last of all that is judged here.
-    pub fn overpaid() -> Self {
+    /// The same with so many proofs that pay one unit too much: found out last of all that is judged here.
+    pub fn overpaid(proofs: u64) -> Self {
         let mut world = Self::new("/v1/r0/7");
-        world.proof = super::overpaid(&super::quote()).value;
+        let quote = super::quote();
+        world.proofs = (0..proofs)
+            .map(|nth| super::overpaid(&quote, nth).value)
+            .collect();
         world
     }
 
@@ -181,13 +188,14 @@ impl World {
     }
 
     fn ask(&self, is_paid: bool) -> Ask<'_> {
+        let nth = self.sent.fetch_add(1, Ordering::Relaxed) % self.proofs.len();
         Ask {
             method: "GET",
             host: &self.host,
             target: &self.target,
             proof: ProofHeaders {
                 payment_signature: match is_paid {
-                    true => vec![self.proof.as_bytes()],
+                    true => vec![self.proofs[nth].as_bytes()],
                     false => Vec::new(),
                 },
                 x_payment: Vec::new(),
