@@ -41,6 +41,7 @@ use crate::chain_rpc;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::{LedgerSettings, Limits, ListenSettings, Settings};
 use crate::facilitator::http::BuildError;
+use crate::facilitator::supported::SupportedBook;
 use crate::failpoint::{Step, arm, reach};
 use crate::gate::{Gate, GateParts, Settler};
 use crate::kept::KeptResponses;
@@ -166,11 +167,7 @@ impl App {
         let parts = Parts::new(settings, None, payments.handle())?;
         let settings = &parts.settings;
         let book = payments.block_on(parts.supported());
-        let routes = match routes {
-            Some(routes) => routes.completed(settings, &book),
-            None => RouteTable::build(settings, &book),
-        };
-        let routes = routes.map_err(StartError::Routes)?;
+        let routes = table(routes, settings, &book)?;
         let settler = Settler::new(
             parts.facilitators.clone(),
             Arc::clone(&ledger),
@@ -267,6 +264,19 @@ fn lock_ledger(ledger: &LedgerSettings) -> Result<Option<File>, StartError> {
         Err(TryLockError::WouldBlock) => Err(StartError::LedgerInUse(ledger.to_owned())),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
+}
+
+/// The routes with what facilitators say. `routes` were made with nothing known of them, if there are any.
+fn table(
+    routes: Option<RouteTable>,
+    settings: &Settings,
+    book: &SupportedBook,
+) -> Result<RouteTable, StartError> {
+    let completed = match routes {
+        Some(routes) => routes.completed(settings, book),
+        None => RouteTable::build(settings, book),
+    };
+    completed.map_err(StartError::Routes)
 }
 
 fn payments_runtime() -> Result<Runtime, StartError> {
