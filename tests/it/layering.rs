@@ -88,6 +88,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "rand",
         &[
             "ledger::postgres",
+            "ledger::sqlite::presence",
             "proof::verify",
             "acme",
             "reconcile",
