@@ -85,7 +85,7 @@ async fn a_claim_that_nobody_waits_for_is_given_back() {
 async fn writes_beyond_the_queue_are_refused_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("farewall.db");
-    let ledger = SqliteLedger::open_with(&path, 4).unwrap();
+    let ledger = SqliteLedger::open_with(&path, 4, None).unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let claims = join_all((0..20).map(|n| ledger.claim(new_claim(n), NOW)));
