@@ -12,6 +12,7 @@ pub mod reload;
 mod watch;
 pub mod report;
 pub mod top;
+pub mod upgrade;
 pub mod run;
 pub mod sandbox;
 pub mod demo;
@@ -56,6 +57,8 @@ enum Command {
     Diff(diff::Args),
     /// Let a running wall take over its changed configuration
     Reload(reload::Args),
+    /// Have a new process take the place of a running wall, without refusing a connection
+    Upgrade(upgrade::Args),
     /// Buy: request a URL and pay what it asks, up to a limit
     Pay(pay::Args),
     /// Run the sandbox facilitator alone: test networks, play money
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Reload(args) => reload::run(args),
+        Command::Upgrade(args) => upgrade::run(args),
         Command::Pay(args) => pay::run(args),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Ledger(args) => ledger::run(args),

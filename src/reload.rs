@@ -1,9 +1,10 @@
-//! Asking a running wall to take over a changed configuration, and its answer.
+//! Asking a running wall to take over a changed configuration, or to be replaced, and its answer.
 //!
 //! What is done then is `app`'s business. Requests come in any number, from a signal, the control
 //! socket or the admin API; they are served one after the other, and those that wait together get
 //! one answer.
 
+pub mod upgrade;
 pub mod control;
 
 use std::fmt;
@@ -33,6 +34,9 @@ pub enum ReloadError {
     /// The new one cannot be taken over; at least one of these is an error.
     #[error("{}", Listed(.0))]
     Refused(Vec<Diagnostic>),
+    /// Another process takes the place of this one, and may have read the file already.
+    #[error("the wall is being replaced by a new process; reload when that is over")]
+    BeingReplaced,
     /// The wall is ending.
     #[error("the wall is ending")]
     Ending,
@@ -44,7 +48,7 @@ impl ReloadError {
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Self::Refused(diagnostics) => diagnostics,
-            Self::Ending => &[],
+            Self::BeingReplaced | Self::Ending => &[],
         }
     }
 }

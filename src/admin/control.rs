@@ -111,7 +111,7 @@ pub(super) async fn reload(State(admin): State<Arc<Admin>>) -> Response {
     let status = match &answer {
         Ok(_) => StatusCode::OK,
         Err(ReloadError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-        Err(ReloadError::Ending) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(ReloadError::BeingReplaced | ReloadError::Ending) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, Json(Reply::of(&answer))).into_response()
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::{ExecutionPhase, ShutdownSignal, ShutdownSignalWatch};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 
+use crate::app::upgrade::Upgrade;
 use crate::app::{StartError, manager};
 use crate::clock::{Clock, SystemClock};
 use crate::gate::Settler;
+use crate::ledger::sqlite::presence::Presence;
 use crate::ledger::{Filter, Ledger, LedgerError, Move};
 use crate::settlement::State;
 
@@ -37,31 +39,37 @@ const CUT_OFF: usize = 2;
 /// What must be done before the process may end.
 #[derive(Clone)]
 pub(super) struct Ending {
-    pub(super) settler: Arc<Settler>,
+    settler: Arc<Settler>,
     pub(super) ledger: Arc<dyn Ledger>,
     /// Requests under way.
-    pub(super) under_way: Arc<AtomicUsize>,
-    pub(super) runtime: Handle,
+    under_way: Arc<AtomicUsize>,
+    runtime: Handle,
     /// How far the signals so far have gone; beyond [`CUT_OFF`] nobody waits for anything.
-    pub(super) urgency: Arc<watch::Sender<usize>>,
+    urgency: Arc<watch::Sender<usize>>,
+    upgrade: Upgrade,
+    /// This process among the users of a ledger file.
+    presence: Option<Arc<Presence>>,
 }
 
-/// Tells pingora of the first signal, also of one that came before it listened.
-struct FirstSignal(watch::Receiver<usize>);
+/// Tells pingora of the first signal, also of one that came before it listened, or that another process
+/// has taken the place of this one. pingora's own upgrade, through a socket in `/tmp`, is not used.
+struct FirstSignal {
+    urgency: watch::Receiver<usize>,
+    retired: watch::Receiver<bool>,
+}
 
 #[async_trait]
 impl ShutdownSignalWatch for FirstSignal {
     async fn recv(&self) -> ShutdownSignal {
-        let mut urgency = self.0.clone();
+        let (mut urgency, mut retired) = (self.urgency.clone(), self.retired.clone());
         let asked = async move {
             // The sender lives as long as the process.
             let first = urgency.wait_for(|urgency| *urgency > 0).await;
             first.map_or(CUT_OFF, |first| *first)
         };
-        let quit = async {
-            match signal(SignalKind::quit()) {
-                Ok(mut quit) => quit.recv().await,
-                Err(_) => std::future::pending().await,
+        let replaced = async move {
+            if retired.wait_for(|retired| *retired).await.is_err() {
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
@@ -69,12 +77,31 @@ impl ShutdownSignalWatch for FirstSignal {
                 FINISH => ShutdownSignal::GracefulTerminate,
                 _ => ShutdownSignal::FastShutdown,
             },
-            _ = quit => ShutdownSignal::GracefulUpgrade,
+            () = replaced => ShutdownSignal::GracefulTerminate,
         }
     }
 }
 
 impl Ending {
+    /// Nothing was signalled so far.
+    pub(super) fn new(
+        (settler, ledger): (Arc<Settler>, Arc<dyn Ledger>),
+        under_way: Arc<AtomicUsize>,
+        payments: &Runtime,
+        upgrade: Upgrade,
+        presence: Option<Arc<Presence>>,
+    ) -> Self {
+        Self {
+            settler,
+            ledger,
+            under_way,
+            runtime: payments.handle().clone(),
+            urgency: Arc::new(watch::Sender::new(0)),
+            upgrade,
+            presence,
+        }
+    }
+
     /// Counts the signals, from now on.
     pub(super) fn hear_signals(&self) -> Result<(), StartError> {
         let _within = self.runtime.enter();
@@ -83,12 +110,14 @@ impl Ending {
             cause,
         };
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut quit = signal(SignalKind::quit()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let this = self.clone();
         self.runtime.spawn(async move {
             loop {
                 let least = tokio::select! {
                     _ = terminate.recv() => FINISH,
+                    _ = quit.recv() => FINISH,
                     _ = interrupt.recv() => CUT_OFF,
                 };
                 let urgency = this.urgency().saturating_add(1).max(least);
@@ -115,7 +144,10 @@ impl Ending {
 
     /// For pingora.
     pub(super) fn first_signal(&self) -> Box<dyn ShutdownSignalWatch> {
-        Box::new(FirstSignal(self.urgency.subscribe()))
+        Box::new(FirstSignal {
+            urgency: self.urgency.subscribe(),
+            retired: self.upgrade.retired(),
+        })
     }
 
     /// pingora sleeps through its whole grace period: ends the process as soon as nothing is under
@@ -124,6 +156,7 @@ impl Ending {
         std::thread::spawn(move || {
             while let Ok(now) = phase.blocking_recv() {
                 if matches!(now, ExecutionPhase::ShutdownStarted) {
+                    self.upgrade.accepting_ends();
                     manager::stopping();
                 }
                 if matches!(now, ExecutionPhase::ShutdownGracePeriod) {
@@ -155,12 +188,20 @@ impl Ending {
         {
             tracing::warn!(%error, "claims are given back at the next start");
         }
-        self.runtime.block_on(self.ledger.leave());
+        self.leave();
         std::process::exit(0);
     }
 
-    /// The claims of requests that are cut off: nothing will drop them. Walls that share a ledger do
-    /// it for one that has left.
+    /// The last thing: nothing is under way any more.
+    pub(super) fn leave(&self) {
+        self.runtime.block_on(self.ledger.leave());
+        if let Some(presence) = &self.presence {
+            presence.end();
+        }
+    }
+
+    /// The claims of requests that are cut off: nothing will drop them. Walls that share a ledger, and
+    /// the one that takes the place of this one, do it for one that has left.
     async fn give_back_claims(&self) -> Result<(), LedgerError> {
         if self.ledger.is_shared() {
             return Ok(());

@@ -1,20 +1,151 @@
-//! A pingora service whose sockets are open already, and that says when it accepts.
+//! The listeners: pingora services whose sockets are open already, and that say when they accept.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
-use pingora::server::{ListenFds, RuntimeOpts, ShutdownWatch};
+use pingora::apps::{HttpServerOptions, ServerApp};
+use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ListenFds, RuntimeOpts, Server, ShutdownWatch};
 use pingora::services::listening::Service;
 use pingora::services::{Service as Serve, ServiceReadyNotifier, ServiceWithDependents};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::sockets::Socket;
+use crate::acme::Acme;
+use crate::app::sockets::{Socket, Sockets};
+use crate::app::{StartError, certificates};
+use crate::config::settings::{Limits, ListenSettings, Settings};
+use crate::proxy::{Connections, Door, DoorLimits, Wall};
+use crate::tls::{Certificates, Managed};
 
-/// See the module.
+/// The bounds on connections, which all listeners share.
+pub(super) fn connections(settings: &Settings) -> Arc<Connections> {
+    Arc::new(Connections::new(
+        settings.limits.connections_max,
+        settings.limits.connections_per_client_max,
+        settings.server.trusted_proxies.clone(),
+    ))
+}
+
+/// What tells that a service accepts, and how many services there are.
+pub(super) type Accepts = (UnboundedReceiver<Handle>, usize);
+
+pub(super) fn server(
+    settings: &Settings,
+    wall: Wall,
+    connections: &Arc<Connections>,
+    mut sockets: Sockets,
+    payments: &Handle,
+) -> Result<(Server, Accepts), StartError> {
+    let grace = settings.server.shutdown_grace.as_secs();
+    let conf = ServerConf {
+        threads: settings.server.worker_threads,
+        work_stealing: settings.server.work_stealing,
+        upstream_keepalive_pool_size: 512,
+        grace_period_seconds: Some(grace),
+        graceful_shutdown_timeout_seconds: Some(5),
+        ca_file: settings
+            .server
+            .ca_file
+            .as_ref()
+            .map(|p| p.display().to_string()),
+        max_retries: 3,
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let (accepting, accepts) = unbounded_channel();
+    let acme = certificates::open(settings)?;
+    let managed = acme.as_ref().map(Acme::managed).unwrap_or_default();
+    let mut services = 0;
+    // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
+    // more: only the listeners that ask for it pay for that, in a service of their own.
+    for h2c in [false, true] {
+        let listeners: Vec<_> = settings.listeners.iter().filter(|l| l.h2c == h2c).collect();
+        if listeners.is_empty() {
+            continue;
+        }
+        let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
+        let limits = DoorLimits::of(&settings.limits, h2c);
+        let door = Door::new(proxy, limits, Arc::clone(connections));
+        let mut service = Listening {
+            service: Service::new("farewall".to_owned(), door),
+            sockets: Vec::new(),
+            accepting: accepting.clone(),
+        };
+        for listener in listeners {
+            listen(&mut service.service, listener, &managed, payments)?;
+            let socket = sockets.take(listener.address);
+            service
+                .sockets
+                .extend(socket.map(|socket| (listener.address.to_string(), socket)));
+        }
+        server.add_service(service);
+        services = usize::saturating_add(services, 1);
+    }
+    if let Some(acme) = acme {
+        let told = (&accepting, payments);
+        let in_force = &wall.in_force;
+        let service =
+            certificates::challenges(acme, settings, in_force, connections, &mut sockets, told);
+        server.add_service(service);
+        services = usize::saturating_add(services, 1);
+    }
+    Ok((server, (accepts, services)))
+}
+
+/// pingora with our bounds on HTTP/2; the [`Door`] keeps those of HTTP/1.
+fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> HttpProxy<Wall> {
+    let mut proxy = pingora::proxy::http_proxy(conf, wall);
+    let mut options = HttpServerOptions::default();
+    options.h2c = h2c;
+    options.h2_idle_timeout = Some(limits.idle_timeout);
+    proxy.server_options = Some(options);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(h2);
+    proxy
+}
+
+fn listen(
+    service: &mut Service<Door<HttpProxy<Wall>>>,
+    listener: &ListenSettings,
+    managed: &[Managed],
+    payments: &Handle,
+) -> Result<(), StartError> {
+    let address = listener.address.to_string();
+    if !listener.has_tls() {
+        // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
+        let buffers = L4BufferSettings::default().read(0);
+        service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
+        return Ok(());
+    }
+    let failed = |cause: String| StartError::Tls {
+        address: address.clone(),
+        cause,
+    };
+    let managed = if listener.acme { managed } else { &[] };
+    let (certificates, watcher) =
+        Certificates::load(&listener.tls, managed).map_err(|e| failed(e.to_string()))?;
+    payments.spawn(watcher.watch());
+    // No files: the resolver has read them.
+    let mut tls = TlsSettings::intermediate("", "").map_err(|e| failed(e.to_string()))?;
+    tls.set_cert_resolver(certificates);
+    tls.enable_h2();
+    // About one TLS record.
+    let buffers = L4BufferSettings::default().read(16 << 10);
+    service.add_listener(ListenerConfig::tcp(address).tls(tls).l4_buffer(buffers));
+    Ok(())
+}
+
+/// A service of pingora.
 pub(super) struct Listening<A> {
     pub(super) service: Service<A>,
     /// By address, as the service's listeners are written.

@@ -1,19 +1,27 @@
 //! What the service manager is told (systemd, `Type=notify`): ready, alive, stopping.
 //!
 //! Where nobody asks (`NOTIFY_SOCKET` is not set) nothing is sent. See sd_notify(3).
+//!
+//! Only one process of a service is heard. A wall that was replaced says who is, and nothing after that.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::app::listening::Accepts;
+use crate::app::succession::{Succession, succeed};
+
+/// Whether another process speaks for the service.
+static IS_REPLACED: AtomicBool = AtomicBool::new(false);
 
 /// Says that the wall is ready when so many services accept connections, and then, as often as the
 /// manager's watchdog asks for, that it is alive.
 ///
 /// Alive means that every runtime that serves, and the one that this runs on, has run a task. The
 /// ledger and the facilitators are not asked: that they are away is no reason to be restarted.
-pub(super) async fn report(mut accepting: UnboundedReceiver<Handle>, services: usize) {
+pub(super) async fn report((mut accepting, services): Accepts, succession: Option<Succession>) {
     let mut runtimes = Vec::new();
     while runtimes.len() < services {
         let Some(runtime) = accepting.recv().await else {
@@ -23,7 +31,7 @@ pub(super) async fn report(mut accepting: UnboundedReceiver<Handle>, services: u
         runtimes.push(runtime);
     }
     tracing::info!("ready: every listener accepts connections");
-    tell(NotifyState::Ready);
+    succeed(succession).await;
     let Some(patience) = sd_notify::watchdog_enabled().filter(|patience| !patience.is_zero())
     else {
         return;
@@ -50,12 +58,26 @@ async fn all_run(runtimes: &[Handle]) -> bool {
     true
 }
 
+/// Says that the wall is ready.
+pub(super) fn ready() {
+    tell(NotifyState::Ready);
+}
+
+/// Says that another process is the wall. The last word of this one.
+pub(super) fn hand_over_to(pid: u32) {
+    tell(NotifyState::MainPid(pid));
+    IS_REPLACED.store(true, Ordering::SeqCst);
+}
+
 /// Says that the wall is ending.
 pub(super) fn stopping() {
     tell(NotifyState::Stopping);
 }
 
 fn tell(state: NotifyState<'_>) {
+    if IS_REPLACED.load(Ordering::SeqCst) {
+        return;
+    }
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager cannot be told how the wall does");
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,8 @@ pub(super) struct Reloader {
     pub(super) settler: Arc<Settler>,
     pub(super) sources: Arc<ArcSwap<Sources>>,
     pub(super) connections: Arc<Connections>,
+    /// Whether another process takes the place of this one, and has perhaps read the file already.
+    pub(super) is_replaced: Arc<AtomicBool>,
     pub(super) runtime: Handle,
 }
 
@@ -105,6 +108,9 @@ impl Reloader {
     }
 
     fn reload(&mut self) -> Answer {
+        if self.is_replaced.load(Ordering::SeqCst) {
+            return Err(ReloadError::BeingReplaced);
+        }
         let Some(path) = &self.config else {
             let why = "this wall was not started from a file";
             return Err(refused(Diagnostic::error("no-file", why)));

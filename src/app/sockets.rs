@@ -7,11 +7,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use listenfd::ListenFd;
 use thiserror::Error;
 use tokio::net::TcpSocket;
+
+use crate::app::succession::Predecessor;
 
 /// Why there is no socket to listen on.
 #[derive(Debug, Error)]
@@ -41,14 +45,22 @@ pub enum SocketError {
          in farewall.socket and in the configuration they must be the same"
     )]
     Unclaimed(SocketAddr),
+    /// Only a wall that runs starts a process that takes its place.
+    #[error("no wall hands anything over on the standard input: {0}")]
+    NoPredecessor(#[source] io::Error),
     /// One of the two would never be accepted from.
     #[error("two sockets on {0} were handed over")]
     Twice(SocketAddr),
 }
 
-/// Sockets that were handed over, by the address that they listen on.
+/// What was handed over: sockets, by the address that they listen on, by a service manager or by the wall
+/// whose place is taken.
 #[derive(Debug, Default)]
-pub struct Inherited(BTreeMap<SocketAddr, TcpListener>);
+pub struct Inherited {
+    pub(super) tcp: BTreeMap<SocketAddr, TcpListener>,
+    pub(super) unix: BTreeMap<PathBuf, UnixListener>,
+    pub(super) predecessor: Option<Predecessor>,
+}
 
 impl Inherited {
     /// What `LISTEN_FDS` hands over; nothing when it is not set.
@@ -74,7 +86,10 @@ impl Inherited {
                 return Err(SocketError::Twice(address));
             }
         }
-        Ok(Self(sockets))
+        Ok(Self {
+            tcp: sockets,
+            ..Self::default()
+        })
     }
 }
 
@@ -112,32 +127,50 @@ impl Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Bound(socket) => socket.as_fd(),
+            Self::Inherited(socket) => socket.as_fd(),
+        }
+    }
+}
+
 /// One socket for each address.
 #[derive(Debug)]
 pub(super) struct Sockets(BTreeMap<SocketAddr, Socket>);
 
 impl Sockets {
-    /// Takes what was handed over, and opens the rest.
+    /// Takes what was handed over, and opens the rest. What a service manager handed over must be used;
+    /// of what a wall handed over, the rest is for others.
     ///
     /// They are opened before the ledger is touched, so that an occupied address is said at once:
     /// pingora would try it for half a minute, and then panic.
     pub(super) fn open(
         addresses: impl Iterator<Item = SocketAddr>,
-        inherited: Inherited,
+        inherited: &mut Inherited,
     ) -> Result<Self, SocketError> {
-        let Inherited(mut inherited) = inherited;
         let mut sockets = BTreeMap::new();
         for address in addresses {
-            let socket = match inherited.remove(&address) {
+            let socket = match inherited.tcp.remove(&address) {
                 Some(socket) => Socket::Inherited(socket),
                 None => Socket::bind(address)?,
             };
             sockets.insert(address, socket);
         }
-        match inherited.pop_first() {
-            Some((address, _)) => Err(SocketError::Unclaimed(address)),
-            None => Ok(Self(sockets)),
+        match inherited.tcp.keys().next() {
+            Some(address) if inherited.predecessor.is_none() => {
+                Err(SocketError::Unclaimed(*address))
+            }
+            Some(_) | None => Ok(Self(sockets)),
         }
+    }
+
+    /// A second descriptor of each.
+    pub(super) fn duplicates(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        let all = self.0.iter();
+        all.map(|(address, socket)| Ok((*address, socket.as_fd().try_clone_to_owned()?)))
+            .collect()
     }
 
     /// The socket of that address; once.
@@ -153,16 +186,20 @@ mod tests {
     fn listening() -> (SocketAddr, Inherited) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        (address, Inherited(BTreeMap::from([(address, socket)])))
+        let inherited = Inherited {
+            tcp: BTreeMap::from([(address, socket)]),
+            ..Inherited::default()
+        };
+        (address, inherited)
     }
 
     #[test]
     fn what_was_handed_over_is_used_and_the_rest_is_opened() {
-        let (address, inherited) = listening();
+        let (address, mut inherited) = listening();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let free = other.local_addr().unwrap();
         drop(other);
-        let mut sockets = Sockets::open([address, free].into_iter(), inherited).unwrap();
+        let mut sockets = Sockets::open([address, free].into_iter(), &mut inherited).unwrap();
         assert!(matches!(sockets.take(address), Some(Socket::Inherited(_))));
         assert!(matches!(sockets.take(free), Some(Socket::Bound(_))));
         assert!(sockets.take(free).is_none(), "once");
@@ -170,15 +207,15 @@ mod tests {
 
     #[test]
     fn a_socket_that_nobody_would_accept_from_is_refused() {
-        let (address, inherited) = listening();
-        let refused = Sockets::open(std::iter::empty(), inherited).unwrap_err();
+        let (address, mut inherited) = listening();
+        let refused = Sockets::open(std::iter::empty(), &mut inherited).unwrap_err();
         assert!(matches!(refused, SocketError::Unclaimed(a) if a == address));
     }
 
     #[test]
     fn an_occupied_address_is_refused_at_once() {
         let (address, _inherited) = listening();
-        let refused = Sockets::open([address].into_iter(), Inherited::default()).unwrap_err();
+        let refused = Sockets::open([address].into_iter(), &mut Inherited::default()).unwrap_err();
         assert!(
             refused
                 .to_string()

@@ -43,9 +43,29 @@ pub struct Args {
 /// Runs the command.
 #[must_use]
 pub fn run(args: Args) -> ExitCode {
-    match answer(&args) {
+    let asked = Asked {
+        config: &args.config,
+        control: args.control.as_deref(),
+        signal: "SIGHUP",
+        json: args.json,
+    };
+    ask_wall(&asked, |config| Request::Reload { config })
+}
+
+/// Which wall is asked, and how its answer is printed.
+pub(super) struct Asked<'a> {
+    pub(super) config: &'a Path,
+    pub(super) control: Option<&'a Path>,
+    /// What does the same without a control socket.
+    pub(super) signal: &'static str,
+    pub(super) json: bool,
+}
+
+/// Asks, and prints the answer.
+pub(super) fn ask_wall(asked: &Asked<'_>, request: impl FnOnce(PathBuf) -> Request) -> ExitCode {
+    match answer(asked, request) {
         Ok(reply) => {
-            if args.json {
+            if asked.json {
                 println!("{}", json!(reply));
             } else if reply.ok {
                 println!("{}", reply.text);
@@ -56,7 +76,7 @@ pub fn run(args: Args) -> ExitCode {
         }
         Err(why) => {
             // Perhaps it does not even say where its wall listens.
-            if let Err(report) = config::load(&args.config) {
+            if let Err(report) = config::load(asked.config) {
                 eprintln!("{report}");
             }
             eprintln!("error: {why}");
@@ -65,30 +85,33 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn answer(args: &Args) -> Result<Reply, String> {
-    let config = std::fs::canonicalize(&args.config)
-        .map_err(|error| format!("{}: {error}", args.config.display()))?;
-    let request = Request::Reload { config };
+fn answer(asked: &Asked<'_>, request: impl FnOnce(PathBuf) -> Request) -> Result<Reply, String> {
+    let config = std::fs::canonicalize(asked.config)
+        .map_err(|error| format!("{}: {error}", asked.config.display()))?;
+    let request = request(config);
     let mut failures = Vec::new();
-    for path in sockets(args) {
+    for path in sockets(asked) {
         match ask(&path, &request) {
             Ok(reply) => return Ok(reply),
             Err(error) => failures.push(format!("{}: {error}", path.display())),
         }
     }
     Err(match failures.as_slice() {
-        [] => "this configuration has no control socket; send the process SIGHUP".to_owned(),
+        [] => format!(
+            "this configuration has no control socket; send the process {}",
+            asked.signal
+        ),
         some => format!("no wall answers ({})", some.join("; ")),
     })
 }
 
 /// Where the wall may listen, the likeliest first.
-fn sockets(args: &Args) -> Vec<PathBuf> {
-    if let Some(named) = &args.control {
-        return vec![named.clone()];
+fn sockets(asked: &Asked<'_>) -> Vec<PathBuf> {
+    if let Some(named) = asked.control {
+        return vec![named.to_owned()];
     }
     // A configuration with mistakes in it still says where the wall listens.
-    let Some(control) = config::control_of(&args.config) else {
+    let Some(control) = config::control_of(asked.config) else {
         return Vec::new();
     };
     let mut paths = vec![control.path];

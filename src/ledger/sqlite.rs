@@ -4,10 +4,12 @@
 //! arrive while a commit runs share the next one, so durability costs one flush for many requests.
 //! Deliberately absent: sums in SQL. SQLite would add amounts as floats.
 //!
-//! One wall a file. A second one could not charge a payment twice, because every step is decided
-//! in the file; but its start would release the claims that the first is working on.
+//! One wall a file ([`presence`]), and for as long as it is being replaced its successor beside it: each
+//! claim says in whose [`hands`] it is, so that neither gives back or repeats what the other works on.
 
 mod file;
+pub mod presence;
+mod hands;
 mod rows;
 mod schema;
 mod upkeep;
@@ -29,6 +31,8 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::file::Place;
+use self::hands::Hands;
+use self::presence::Presence;
 use self::writer::{Op, Writer};
 use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
@@ -56,6 +60,8 @@ pub struct SqliteLedger {
     queue: Option<SyncSender<Op>>,
     writer: Option<JoinHandle<()>>,
     commits: Arc<AtomicU64>,
+    /// As which wall it is used; `None` for commands and tests.
+    presence: Option<Arc<Presence>>,
 }
 
 /// Connections that only read, opened when needed and kept for the next read.
@@ -74,14 +80,30 @@ impl SqliteLedger {
     /// [`LedgerError::TooNew`] for a file of a newer Farewall; [`LedgerError::Store`] when the
     /// directory does not exist, the file cannot be written, or is not a ledger.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        Self::open_with(path, WAITING_MAX)
+        Self::open_with(path, WAITING_MAX, None)
     }
 
-    fn open_with(path: &Path, waiting_max: usize) -> Result<Self, LedgerError> {
+    /// The same for a wall, which must be present at that path.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteLedger::open`]; and [`LedgerError::Store`] for a file of an older Farewall that another
+    /// wall has open, since that one could not go on with a newer one.
+    pub fn open_as_wall(path: &Path, presence: Arc<Presence>) -> Result<Self, LedgerError> {
+        Self::open_with(path, WAITING_MAX, Some(presence))
+    }
+
+    fn open_with(
+        path: &Path,
+        waiting_max: usize,
+        presence: Option<Arc<Presence>>,
+    ) -> Result<Self, LedgerError> {
         let place = Place::new(path);
-        let connection = file::open_for_writing(path, &place)?;
+        let joins = presence.as_ref().is_some_and(|wall| wall.has_joined());
+        let connection = file::open_for_writing(path, &place, joins)?;
         let commits = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(connection, place.clone(), Arc::clone(&commits))?;
+        let hands = Hands::of(&connection, (path, &place), presence.clone())?;
+        let writer = Writer::new(connection, place.clone(), Arc::clone(&commits), hands);
         let (queue, waiting) = sync_channel(waiting_max);
         let thread = std::thread::Builder::new()
             .name("ledger-writer".to_owned())
@@ -93,6 +115,7 @@ impl SqliteLedger {
             queue: Some(queue),
             writer: Some(thread),
             commits,
+            presence,
         })
     }
 
@@ -114,6 +137,7 @@ impl SqliteLedger {
             queue: None,
             writer: None,
             commits: Arc::default(),
+            presence: None,
         })
     }
 
@@ -337,8 +361,41 @@ impl Ledger for SqliteLedger {
     }
 
     async fn unsettled(&self, from: Cursor, limit: u32) -> Result<Vec<Record>, LedgerError> {
-        self.read(move |connection, place| rows::unsettled(connection, place, from, limit))
+        let own = self.presence.as_ref().map(|wall| wall.id());
+        if let Some(own) = own
+            && from == Cursor::default()
+            && self
+                .read(move |connection, place| {
+                    rows::has_unsettled_of_others(connection, place, own)
+                })
+                .await?
+        {
+            self.write(|to| Op::Adopt { to }).await?;
+        }
+        self.read(move |connection, place| rows::unsettled(connection, place, own, (from, limit)))
             .await
+    }
+
+    async fn take_owed(&self, id: ClaimId) -> Result<bool, LedgerError> {
+        match self.is_shared() {
+            true => self.write(|to| Op::TakeOwed { id, to }).await,
+            false => Ok(true),
+        }
+    }
+
+    fn let_go(&self, id: ClaimId) {
+        if self.is_shared()
+            && let Err(error) = self.send(Op::LetGo { id })
+        {
+            tracing::warn!(claim = id.0, %error, "a debt stays in the hands of this process");
+        }
+    }
+
+    /// While this wall is being replaced, or replaces another.
+    fn is_shared(&self) -> bool {
+        self.presence
+            .as_ref()
+            .is_some_and(|wall| wall.has_company())
     }
 
     async fn prune(

@@ -1,12 +1,13 @@
-//! The control socket: how `farewall reload` talks to a running wall.
+//! The control socket: how `farewall reload` and `farewall upgrade` talk to a running wall.
 //!
 //! One line of JSON in, one JSON document back, and the connection ends. Whoever may send the process
 //! signals may use it, and nobody else: its mode is 0600, and the other end must be the same user or
 //! root.
 
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream as Blocking;
+use std::os::unix::net::{UnixListener as Listener, UnixStream as Blocking};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::reload::upgrade::{Replaced, UpgradeError, Upgrades};
 use crate::reload::{Answer, Handle};
 
 /// Bytes of a request.
@@ -44,6 +46,22 @@ pub enum Request {
         /// The file that is meant, absolute and without symbolic links.
         config: PathBuf,
     },
+    /// To be replaced by a new process.
+    Upgrade {
+        /// The file that is meant, absolute and without symbolic links.
+        config: PathBuf,
+        /// The program to start; the one that the wall was started as, when there is none.
+        program: Option<PathBuf>,
+    },
+}
+
+/// Who does what is asked.
+#[derive(Clone, Debug)]
+pub struct Servants {
+    /// Reloads.
+    pub reloads: Handle,
+    /// Upgrades.
+    pub upgrades: Upgrades,
 }
 
 /// What the wall answers.
@@ -94,6 +112,29 @@ impl Control {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        Self::on(listener)
+    }
+
+    /// Takes over the socket of the wall before. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn inherited(listener: Listener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Self::on(UnixListener::from_std(listener)?)
+    }
+
+    /// A second descriptor of the socket.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    fn on(listener: UnixListener) -> io::Result<Self> {
         // Both ends of a pair are ours.
         let (own, _other) = UnixStream::pair()?;
         Ok(Self {
@@ -103,7 +144,7 @@ impl Control {
     }
 
     /// Serves until the runtime ends. `config` is what the wall runs.
-    pub async fn serve(self, handle: Handle, config: PathBuf) {
+    pub async fn serve(self, servants: Servants, config: PathBuf) {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let config = Arc::new(config);
         loop {
@@ -125,10 +166,10 @@ impl Control {
                 tracing::warn!("another user connected to the control socket; turned away");
                 continue;
             }
-            let (handle, config) = (handle.clone(), Arc::clone(&config));
+            let (servants, config) = (servants.clone(), Arc::clone(&config));
             tokio::spawn(async move {
                 let _place = place;
-                if let Err(error) = converse(stream, &handle, &config).await {
+                if let Err(error) = converse(stream, &servants, &config).await {
                     tracing::debug!(%error, "a conversation on the control socket broke off");
                 }
             });
@@ -136,12 +177,22 @@ impl Control {
     }
 }
 
-async fn converse(mut stream: UnixStream, handle: &Handle, config: &Path) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, servants: &Servants, config: &Path) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new(&mut stream).take(REQUEST_BYTES_MAX);
     timeout(PATIENCE, reader.read_line(&mut line)).await??;
     let reply = match serde_json::from_str(&line) {
-        Ok(Request::Reload { config: meant }) => reload(handle, config, &meant).await,
+        Ok(Request::Reload { config: meant }) => match is_other(config, &meant) {
+            Some(no) => no,
+            None => Reply::of(&servants.reloads.reload().await),
+        },
+        Ok(Request::Upgrade {
+            config: meant,
+            program,
+        }) => match is_other(config, &meant) {
+            Some(no) => no,
+            None => Reply::of_upgrade(&servants.upgrades.replace(program).await),
+        },
         Err(_) => Reply::no("this is no command".to_owned()),
     };
     let text = serde_json::to_vec(&reply)?;
@@ -149,13 +200,15 @@ async fn converse(mut stream: UnixStream, handle: &Handle, config: &Path) -> io:
     stream.shutdown().await
 }
 
-async fn reload(handle: &Handle, own: &Path, meant: &Path) -> Reply {
+/// The answer to who means another wall.
+fn is_other(own: &Path, meant: &Path) -> Option<Reply> {
     let own = std::fs::canonicalize(own).unwrap_or_else(|_| own.to_owned());
-    if own != meant {
-        let own = own.display();
-        return Reply::no(format!("the wall here runs another configuration: {own}"));
-    }
-    Reply::of(&handle.reload().await)
+    let own_text = own.display();
+    (own != meant).then(|| {
+        Reply::no(format!(
+            "the wall here runs another configuration: {own_text}"
+        ))
+    })
 }
 
 impl Reply {
@@ -164,6 +217,22 @@ impl Reply {
             ok: false,
             text,
             details: Value::Null,
+        }
+    }
+
+    /// The answer to an upgrade.
+    #[must_use]
+    pub fn of_upgrade(answer: &Result<Replaced, UpgradeError>) -> Self {
+        match answer {
+            Ok(Replaced { pid, version }) => Self {
+                ok: true,
+                text: format!(
+                    "farewall {version} serves as process {pid}; \
+                     the one before finishes what it has begun, and ends"
+                ),
+                details: json!({ "pid": pid, "version": version }),
+            },
+            Err(error) => Self::no(format!("{error}\nnot replaced; the wall goes on as before")),
         }
     }
 
@@ -235,10 +304,12 @@ mod tests {
         let (path, config) = (directory.path().join("control"), directory.path().join("a"));
         std::fs::write(&config, "").unwrap();
         let config = config.canonicalize().unwrap();
-        let (handle, requests) = channel();
-        drop(requests);
+        let (reloads, requests) = channel();
+        let (upgrades, orders) = crate::reload::upgrade::channel();
+        drop((requests, orders));
         let control = Control::bind(&path).unwrap();
-        tokio::spawn(control.serve(handle, config.clone()));
+        let servants = Servants { reloads, upgrades };
+        tokio::spawn(control.serve(servants, config.clone()));
         let reload = |config: PathBuf| {
             let path = path.clone();
             let asked = move || ask(&path, &Request::Reload { config });

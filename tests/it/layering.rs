@@ -89,6 +89,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "rand",
         &[
             "ledger::postgres",
+            "ledger::sqlite::presence",
             "proof::verify",
             "acme",
             "reconcile",

@@ -42,5 +42,6 @@ mod security_doc;
 mod service_manager;
 mod settlement;
 mod streaming;
+mod upgrade;
 mod upstreams;
 mod variants;

@@ -265,6 +265,39 @@ async fn it_is_ready_when_it_accepts_alive_while_it_runs_and_says_that_it_ends()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_tells_the_manager_which_process_to_look_after() {
+    let wall = ended(Setup::default()).await;
+    let manager = Notifications::at(&wall);
+    let socket = manager.path.to_str().unwrap();
+    let vars = [("NOTIFY_SOCKET", socket), ("WATCHDOG_USEC", "60000")];
+    let kept = TcpListener::bind(wall.address).unwrap();
+    let mut managed = Managed::start(&wall.config, &[&kept], &vars);
+    assert_eq!(manager.next(), "READY=1");
+    let pid = managed.0.id().to_string();
+    let sent = Command::new("kill").args(["-USR2", &pid]).status();
+    assert!(sent.unwrap().success());
+    let named = loop {
+        match manager.next().as_str() {
+            "WATCHDOG=1" => {}
+            other => break other.to_owned(),
+        }
+    };
+    let new = named.strip_prefix("MAINPID=").expect("the new process");
+    assert_ne!(new, pid);
+    assert_eq!(manager.next(), "READY=1");
+    assert_eq!(managed.0.wait().unwrap().code(), Some(0));
+    let connection = std::net::TcpStream::connect(wall.address);
+    assert!(answer(connection.unwrap()).starts_with("HTTP/1.1 200"));
+    // The old one said no more: neither that it lives nor that it ends.
+    for _ in 0..3 {
+        assert_eq!(manager.next(), "WATCHDOG=1");
+    }
+    let sent = Command::new("kill").args(["-TERM", new]).status();
+    assert!(sent.unwrap().success());
+    while manager.next() != "STOPPING=1" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wall_without_its_ledger_is_never_ready() {
     let running = Wall::start().await;
     // The same ledger on another address: it is in use.

@@ -82,6 +82,12 @@ pub(super) enum Fault {
     /// A claim was refused, yet nobody holds the payment, again and again.
     #[error("the payment changes hands too fast")]
     NoHolder,
+    /// Only a wall that starts brings it up to date.
+    #[error(
+        "its schema version {0} is older than this farewall; restart the wall to update it, \
+         which replacing it does not"
+    )]
+    Older(i64),
     /// Another program's tables, or none.
     #[error("it is not a Farewall ledger")]
     NotALedger,

@@ -160,7 +160,8 @@ pub(super) async fn require(client: &mut Client, place: &Place) -> Result<(), Le
     let transaction = client.transaction().await.map_err(failed)?;
     match version(&transaction, place).await? {
         KNOWN => Ok(()),
-        _ => Err(place.failed(Fault::NotALedger)),
+        0 => Err(place.failed(Fault::NotALedger)),
+        found => Err(place.failed(Fault::Older(found))),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::ledger::LedgerError;
 
 /// How long a connection waits for a lock of another process, such as a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a writer looks whether it is its turn.
+const TURN_LOOK: Duration = Duration::from_micros(500);
 /// Pages that the writer keeps in memory, in KiB: grows with the ledger up to this, because payments are in
 /// no order and each claim is an entry in some page of an index.
 const CACHE_KIB_MAX: i64 = 32 << 10;
@@ -67,6 +69,12 @@ pub(super) enum FileFault {
     /// Reading alone cannot bring it up to date.
     #[error("its schema version {0} is older than this farewall; start the wall once to update it")]
     Older(i64),
+    /// The wall that is to be replaced could not go on with a newer one.
+    #[error(
+        "its schema version {0} is older than this farewall, and the wall that runs knows no newer one; \
+         restart the wall in place of replacing it"
+    )]
+    OlderInUse(i64),
     /// Write-ahead logging is what lets readers and the writer work side by side.
     #[error("write-ahead logging is not possible here (a network file system?): mode is {0:?}")]
     NoLog(String),
@@ -81,12 +89,23 @@ pub(super) enum FileFault {
     NoHolder,
 }
 
-/// The one connection that writes. Creates the file when it does not exist.
-pub(super) fn open_for_writing(path: &Path, place: &Place) -> Result<Connection, LedgerError> {
+/// The one connection that writes. Creates the file when it does not exist. Its schema is brought up to
+/// date, unless the file `is_in_use` by another wall.
+pub(super) fn open_for_writing(
+    path: &Path,
+    place: &Place,
+    is_in_use: bool,
+) -> Result<Connection, LedgerError> {
     create(path).map_err(|fault| place.failed(fault))?;
     let mut connection = connect(path, place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Before anything is changed: a file that we must not touch stays as it is.
-    schema::version(&connection, place)?;
+    let version = schema::version(&connection, place)?;
+    if is_in_use && version < schema::KNOWN {
+        return Err(place.failed(FileFault::OlderInUse(version)));
+    }
+    connection
+        .busy_handler(Some(wait_for_turn))
+        .map_err(|cause| place.failed(cause))?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .map_err(|cause| place.failed(cause))?;
@@ -102,6 +121,13 @@ pub(super) fn open_for_writing(path: &Path, place: &Place) -> Result<Connection,
     tune().map_err(|cause| place.failed(cause))?;
     schema::migrate(&mut connection, place)?;
     Ok(connection)
+}
+
+/// Another process writes: a backup, a command, or a wall that is being replaced. Looks again soon, for
+/// its commits follow one another closely and the gaps between them are short.
+fn wait_for_turn(times: i32) -> bool {
+    std::thread::sleep(TURN_LOOK);
+    u32::try_from(times).is_ok_and(|times| TURN_LOOK.saturating_mul(times) < BUSY_TIMEOUT)
 }
 
 /// A connection that cannot write, to an existing ledger of the schema that we know.

@@ -89,24 +89,38 @@ pub(super) fn between(
     Ok(records)
 }
 
-/// The claims whose settlement has no outcome, oldest first.
+/// The claims whose settlement has no outcome, oldest first: those in the hands of one wall, or all.
 pub(super) fn unsettled(
     connection: &Connection,
     place: &Place,
-    from: Cursor,
-    limit: u32,
+    wall: Option<i64>,
+    (from, limit): (Cursor, u32),
 ) -> Result<Vec<Record>, LedgerError> {
     let sql = format!(
         "{SELECT} WHERE state = 'settling' AND (claimed_at, id) > (?1, ?2)
+            AND (?4 IS NULL OR wall = ?4)
          ORDER BY claimed_at, id LIMIT ?3"
     );
     let mut records = Vec::new();
-    let values = params![stored(from.claimed_at), from.id, limit];
+    let values = params![stored(from.claimed_at), from.id, limit, wall];
     visit_rows(connection, place, &sql, values, &mut |row| {
         records.push(record(row)?);
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(records)
+}
+
+/// Whether settlements without an outcome are in the hands of anybody but this wall.
+pub(super) fn has_unsettled_of_others(
+    connection: &Connection,
+    place: &Place,
+    wall: i64,
+) -> Result<bool, LedgerError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM claim WHERE state = 'settling' AND wall IS NOT ?1)";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row(params![wall], |row| row.get(0)))
+        .map_err(|cause| place.failed(cause))
 }
 
 /// The notes on a claim, oldest first.

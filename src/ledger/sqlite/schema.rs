@@ -8,13 +8,13 @@ use super::file::{FileFault, Place};
 use crate::ledger::LedgerError;
 
 /// The newest schema that this program knows, kept in `PRAGMA user_version`.
-pub(super) const KNOWN: i64 = 3;
+pub(super) const KNOWN: i64 = 4;
 
 /// `FWL1` in `PRAGMA application_id`: tells a ledger from any other SQLite file.
 const APPLICATION_ID: i64 = 0x4657_4c31;
 
 /// The step to version n+1 is at index n.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 /// One row a claim. The unique index is what makes a claim atomic: a payment has at most one row
 /// in a state that holds it. Amounts are decimal text, because they have 128 bits.
@@ -103,6 +103,10 @@ CREATE UNIQUE INDEX claim_holds_payment ON claim (payment) WHERE holds = 1;
 CREATE INDEX claim_past ON claim (payment, id) WHERE holds IS NULL;
 DROP INDEX claim_by_payment;
 ";
+
+/// Which process works on the claim: the number of its [`presence`](super::presence). Only asked while
+/// a wall is being replaced, and after one has ended.
+const V4: &str = "ALTER TABLE claim ADD COLUMN wall INTEGER;";
 
 /// The schema version of a file: 0 for an empty one.
 pub(super) fn version(connection: &Connection, place: &Place) -> Result<i64, LedgerError> {

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::oneshot::Sender;
 
 use super::file::{FileFault, Place};
+use super::hands::Hands;
 use super::{rows, upkeep};
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
@@ -36,8 +37,8 @@ const PAUSES_MAX: usize = 6;
 /// From so many writes in the commit before, waiting is worth it. A buyer who comes alone has one, or two
 /// where the end of a request meets the beginning of the next.
 const CROWD: usize = 3;
-/// The reason of claims that a crash or a stop left behind.
-const WALL_RESTARTED: &str = "wall_restarted";
+/// The pause after a commit while another process writes too: without one it would hardly get a turn.
+const COURTESY: Duration = Duration::from_micros(500);
 /// The reason of claims that nobody waited for.
 const ABANDONED: &str = "abandoned";
 const STAYS: &str = "a claim that nobody waits for stays until the next start";
@@ -65,6 +66,17 @@ pub(super) enum Op {
         now: UnixSeconds,
         to: Sender<Result<u64, LedgerError>>,
     },
+    /// Takes over the unknown settlements of processes that have ended.
+    Adopt {
+        to: Sender<Result<u64, LedgerError>>,
+    },
+    /// Takes a debt in hand, unless another process that lives has it.
+    TakeOwed {
+        id: ClaimId,
+        to: Sender<Result<bool, LedgerError>>,
+    },
+    /// Nobody in this process works on the debt any more.
+    LetGo { id: ClaimId },
     Prune {
         end: UnixSeconds,
         from: Cursor,
@@ -89,8 +101,7 @@ pub(super) struct Writer {
     connection: Connection,
     place: Place,
     commits: Arc<AtomicU64>,
-    /// The newest claim of earlier processes.
-    last_of_others: i64,
+    hands: Hands,
     orphans: Vec<Orphan>,
     /// Writes in the last commit.
     pub(super) shared_by: usize,
@@ -101,20 +112,16 @@ impl Writer {
         connection: Connection,
         place: Place,
         commits: Arc<AtomicU64>,
-    ) -> Result<Self, LedgerError> {
-        let last_of_others = connection
-            .query_row("SELECT coalesce(max(id), 0) FROM claim", [], |row| {
-                row.get(0)
-            })
-            .map_err(|cause| place.failed(cause))?;
-        Ok(Self {
+        hands: Hands,
+    ) -> Self {
+        Self {
             connection,
             place,
             commits,
-            last_of_others,
+            hands,
             orphans: Vec::new(),
             shared_by: 0,
-        })
+        }
     }
 
     /// Writes until every sender is gone and nothing waits.
@@ -129,6 +136,9 @@ impl Writer {
                 self.gather(&mut ops, waiting);
             }
             self.shared_by = self.write_together(ops, waiting);
+            if self.hands.has_company() {
+                sleep(COURTESY);
+            }
         }
     }
 
@@ -209,7 +219,15 @@ impl Writer {
                 Box::new(|_| None)
             }
             Op::Mark { note, to } => answer(self.mark(&note), to),
-            Op::ReleaseAbandoned { now, to } => answer(self.release_abandoned(now), to),
+            Op::ReleaseAbandoned { now, to } => {
+                answer(self.hands.release_abandoned(&self.connection, now), to)
+            }
+            Op::Adopt { to } => answer(self.hands.adopt(&self.connection), to),
+            Op::TakeOwed { id, to } => answer(self.hands.take_owed(&self.connection, id), to),
+            Op::LetGo { id } => {
+                self.hands.let_go(&self.connection, id);
+                Box::new(|_| None)
+            }
             Op::Prune { end, from, to } => {
                 answer(upkeep::prune(&self.connection, &self.place, end, from), to)
             }
@@ -223,8 +241,9 @@ impl Writer {
         match op {
             Op::Claim { now, to, .. } => answer_claim(Err(fault()), now, to),
             Op::Advance { to, .. } | Op::Mark { to, .. } => answer(Err(fault()), to),
-            Op::GiveBack { .. } => Box::new(|_| None),
-            Op::ReleaseAbandoned { to, .. } => answer(Err(fault()), to),
+            Op::GiveBack { .. } | Op::LetGo { .. } => Box::new(|_| None),
+            Op::ReleaseAbandoned { to, .. } | Op::Adopt { to } => answer(Err(fault()), to),
+            Op::TakeOwed { to, .. } => answer(Err(fault()), to),
             Op::Prune { to, .. } | Op::Compact { to } => answer(Err(fault()), to),
         }
     }
@@ -236,10 +255,10 @@ impl Writer {
             .prepare_cached(
                 "INSERT INTO claim (payment, fingerprint, state, rule, accept, scheme, network, asset,
                     amount, payer, pay_to, nonce, valid_before, request, settle_request,
-                    claimed_at, changed_at)
+                    claimed_at, changed_at, wall)
                  VALUES (:payment, :fingerprint, 'claimed', :rule, :accept, :scheme, :network, :asset,
                     :amount, :payer, :pay_to, :nonce, :valid_before, :request, '',
-                    :now, :now)
+                    :now, :now, :wall)
                  ON CONFLICT DO NOTHING",
             )
             .and_then(|mut statement| {
@@ -258,6 +277,7 @@ impl Writer {
                     ":valid_before": rows::stored(new.valid_before),
                     ":request": &*new.request,
                     ":now": rows::stored(now),
+                    ":wall": self.hands.own(),
                 })
             })
             .map_err(|cause| self.place.failed(cause))?;
@@ -396,22 +416,6 @@ impl Writer {
             tracing::warn!(claim = id.0, %error, "{STAYS}");
         }
     }
-
-    fn release_abandoned(&self, now: UnixSeconds) -> Result<u64, LedgerError> {
-        self.connection
-            .execute(
-                "UPDATE claim SET state = 'released', reason = ?1, changed_at = ?2,
-                    settle_request = ''
-                 WHERE state = 'claimed' AND id <= ?3",
-                params![WALL_RESTARTED, rows::stored(now), self.last_of_others],
-            )
-            .map(count)
-            .map_err(|cause| self.place.failed(cause))
-    }
-}
-
-fn count(rows: usize) -> u64 {
-    u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
 fn answer<T: 'static>(

@@ -44,7 +44,7 @@ async fn an_empty_file_becomes_a_ledger() {
 fn every_commit_reaches_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::new(&path(&directory));
-    let connection = file::open_for_writing(&path(&directory), &place).unwrap();
+    let connection = file::open_for_writing(&path(&directory), &place, false).unwrap();
     let pragma = |name| {
         connection
             .pragma_query_value(None, name, |row| row.get(0))
@@ -64,7 +64,7 @@ fn a_file_of_a_newer_farewall_is_refused_and_left_alone() {
     let (directory, ledger) = fresh();
     drop(ledger);
     let file = Connection::open(path(&directory)).unwrap();
-    file.pragma_update(None, "user_version", 4).unwrap();
+    file.pragma_update(None, "user_version", 5).unwrap();
     drop(file);
     let before = std::fs::read(path(&directory)).unwrap();
     for result in [
@@ -74,8 +74,8 @@ fn a_file_of_a_newer_farewall_is_refused_and_left_alone() {
         assert!(matches!(
             result,
             Err(LedgerError::TooNew {
-                found: 4,
-                known: 3,
+                found: 5,
+                known: 4,
                 ..
             })
         ));

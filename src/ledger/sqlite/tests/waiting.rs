@@ -35,8 +35,9 @@ fn only_where_many_write_is_more_waited_for_and_never_beyond_a_batch() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("farewall.db");
     let place = Place::new(&path);
-    let connection = file::open_for_writing(&path, &place).unwrap();
-    let mut writer = Writer::new(connection, place, Arc::default()).unwrap();
+    let connection = file::open_for_writing(&path, &place, false).unwrap();
+    let hands = Hands::of(&connection, (&path, &place), None).unwrap();
+    let mut writer = Writer::new(connection, place, Arc::default(), hands);
     let (queue, waiting) = sync_channel(1000);
     let (id, now) = (ClaimId(1), NOW);
     let send =
@@ -119,7 +120,7 @@ async fn a_claim_that_nobody_waits_for_is_given_back() {
 async fn writes_beyond_the_queue_are_refused_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("farewall.db");
-    let ledger = SqliteLedger::open_with(&path, 4).unwrap();
+    let ledger = SqliteLedger::open_with(&path, 4, None).unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let claims = join_all((0..20).map(|n| ledger.claim(new_claim(n), NOW)));
