@@ -32,6 +32,7 @@ use crate::facilitator::breaker::Stage;
 use crate::ledger::Ledger;
 use crate::metrics;
 
+pub use self::answer::Problem;
 pub use self::auth::{Token, TokenError};
 pub use self::state::{Admin, AdminParts, InForce};
 

@@ -10,6 +10,7 @@ use crate::x402::header;
 use crate::x402::message::{
     PaymentRequired, PaymentRequiredV1, PaymentRequirementsV1, ResourceInfo,
 };
+use crate::x402::reason::Reason;
 use crate::x402::template::{EncodedTemplate, Template};
 
 /// A rendered challenge. Constant for a fixed price, so it can be rendered once and kept.
@@ -80,7 +81,7 @@ fn required(
 ) -> PaymentRequired {
     PaymentRequired {
         x402_version: 2,
-        error: Some(error.unwrap_or("Payment required").to_owned()),
+        error: Some(error.unwrap_or(Reason::Required.as_str()).to_owned()),
         resource: resource.clone(),
         accepts: offers
             .iter()
@@ -100,7 +101,7 @@ fn legacy_body(offers: &[Arc<Offer>], resource: &ResourceInfo, error: Option<&st
     } else {
         serde_json::to_vec(&PaymentRequiredV1 {
             x402_version: 1,
-            error: error.unwrap_or("X-PAYMENT header is required").to_owned(),
+            error: error.unwrap_or(Reason::RequiredV1.as_str()).to_owned(),
             accepts: v1,
         })
         .ok()

@@ -7,6 +7,7 @@
 //! [`lint()`] then says what is allowed but hardly meant. What needs the routes is in `route`.
 
 pub mod settings;
+pub mod codes;
 pub mod diagnostic;
 pub mod keys;
 mod mask;
@@ -272,10 +273,7 @@ fn unmatched<T>(
     upstreams: &Catalogue<T>,
     shadow: bool,
 ) -> Option<Unmatched> {
-    let is_free = match top.has("unmatched") {
-        true => top.word("unmatched", &[("deny", false), ("free", true)])?,
-        false => false,
-    };
+    let is_free = top.word_or("unmatched", false, &[("deny", false), ("free", true)])?;
     if is_free {
         let upstream = upstreams.one(top, "unmatched_upstream", "upstream")?;
         return Some(Unmatched::Free(upstream));

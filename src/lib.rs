@@ -5,6 +5,7 @@
 
 pub mod money;
 pub mod clock;
+pub mod code;
 pub mod failpoint;
 pub mod chain;
 pub mod settlement;

@@ -26,7 +26,7 @@ use crate::x402::eip3009;
 use crate::x402::header::HeaderError;
 use crate::x402::payload::PayloadError;
 use crate::x402::permit2;
-use crate::x402::reason::ReasonCode;
+use crate::x402::reason::{Reason, ReasonCode};
 
 pub use self::cache::{Freshness, VerdictCache};
 pub use self::check::{CheckedProof, check};
@@ -287,36 +287,36 @@ impl ProofError {
     #[must_use]
     pub fn reason(&self) -> ReasonCode {
         use Transfer::{Eip3009, Permit2};
-        ReasonCode::fixed(match self {
+        ReasonCode::ours(match self {
             Self::UnsupportedVersion(version) => {
                 return ReasonCode::foreign(&format!("Unsupported x402 version: {version}"));
             }
-            Self::Absent | Self::Undecodable(_) => "Payment required",
-            Self::Duplicate(_) => "duplicate_payment_header",
-            Self::NoMatch => "No matching payment requirements",
-            Self::EchoMismatch => "extension_echo_mismatch",
+            Self::Absent | Self::Undecodable(_) => Reason::Required,
+            Self::Duplicate(_) => Reason::DuplicateHeader,
+            Self::NoMatch => Reason::NoMatch,
+            Self::EchoMismatch => Reason::EchoMismatch,
             Self::Payload { transfer, error } => payload_reason(*transfer, *error),
-            Self::NoPayload | Self::Transaction(_) => "invalid_payload",
-            Self::MissingDomain => "invalid_exact_evm_missing_eip712_domain",
-            Self::Spender => "invalid_permit2_spender",
-            Self::Token => "permit2_token_mismatch",
-            Self::Recipient(Eip3009) => "invalid_exact_evm_recipient_mismatch",
-            Self::Recipient(Permit2) => "invalid_permit2_recipient_mismatch",
-            Self::Expired(Eip3009) => "invalid_exact_evm_payload_authorization_valid_before",
-            Self::Expired(Permit2) => "permit2_deadline_expired",
-            Self::NotYetValid(Eip3009) => "invalid_exact_evm_payload_authorization_valid_after",
-            Self::NotYetValid(Permit2) => "permit2_not_yet_valid",
+            Self::NoPayload | Self::Transaction(_) => Reason::InvalidPayload,
+            Self::MissingDomain => Reason::MissingDomain,
+            Self::Spender => Reason::Permit2Spender,
+            Self::Token => Reason::Permit2Token,
+            Self::Recipient(Eip3009) => Reason::Recipient,
+            Self::Recipient(Permit2) => Reason::Permit2Recipient,
+            Self::Expired(Eip3009) => Reason::Expired,
+            Self::Expired(Permit2) => Reason::Permit2Expired,
+            Self::NotYetValid(Eip3009) => Reason::NotYetValid,
+            Self::NotYetValid(Permit2) => Reason::Permit2NotYetValid,
             Self::Amount(transfer) => amount_reason(*transfer),
             Self::Signature { transfer, .. } => signature_reason(*transfer),
         })
     }
 }
 
-const fn payload_reason(transfer: Option<Transfer>, error: PayloadError) -> &'static str {
+const fn payload_reason(transfer: Option<Transfer>, error: PayloadError) -> Reason {
     match (transfer, error) {
         (Some(transfer), PayloadError::Signature(_)) => signature_reason(transfer),
         (Some(transfer), PayloadError::AmountTooLarge(_)) => amount_reason(transfer),
-        (_, PayloadError::WrongKind) => "unsupported_payload_type",
+        (_, PayloadError::WrongKind) => Reason::WrongPayload,
         (
             _,
             PayloadError::NotObject(_)
@@ -325,21 +325,21 @@ const fn payload_reason(transfer: Option<Transfer>, error: PayloadError) -> &'st
             | PayloadError::NotWord(_)
             | PayloadError::AmountTooLarge(_)
             | PayloadError::Signature(_),
-        ) => "invalid_payload",
+        ) => Reason::InvalidPayload,
     }
 }
 
-const fn amount_reason(transfer: Transfer) -> &'static str {
+const fn amount_reason(transfer: Transfer) -> Reason {
     match transfer {
-        Transfer::Eip3009 => "invalid_exact_evm_payload_authorization_value_mismatch",
-        Transfer::Permit2 => "permit2_amount_mismatch",
+        Transfer::Eip3009 => Reason::Amount,
+        Transfer::Permit2 => Reason::Permit2Amount,
     }
 }
 
-const fn signature_reason(transfer: Transfer) -> &'static str {
+const fn signature_reason(transfer: Transfer) -> Reason {
     match transfer {
-        Transfer::Eip3009 => "invalid_exact_evm_signature",
-        Transfer::Permit2 => "invalid_permit2_signature",
+        Transfer::Eip3009 => Reason::Signature,
+        Transfer::Permit2 => Reason::Permit2Signature,
     }
 }
 

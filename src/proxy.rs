@@ -7,6 +7,7 @@ mod access;
 mod answers;
 mod body;
 mod challenges;
+pub mod code;
 mod context;
 mod cors;
 mod door;

@@ -167,11 +167,11 @@ mod tests {
         let batch = requests.next().await.unwrap();
         assert_eq!(batch.0.len(), 3);
         batch.answer(&Err(ReloadError::Refused(vec![Diagnostic::error(
-            "a", "b",
+            "no-file", "b",
         )])));
         for asker in askers {
             let answer = asker.await.unwrap();
-            assert_eq!(answer.unwrap_err().diagnostics()[0].code, "a");
+            assert_eq!(answer.unwrap_err().diagnostics()[0].code, "no-file");
         }
         drop(requests);
         assert!(matches!(handle.reload().await, Err(ReloadError::Ending)));

@@ -9,20 +9,39 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::code::codes;
 use crate::ledger::LedgerError;
 
 /// The largest answer; pages and reports are far below.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
+codes! {
+    /// What the admin API says in `error` when it does not do what was asked.
+    pub enum Problem {
+        /// 400: the query cannot be understood.
+        BadQuery = "bad_query",
+        /// 401: no token, or another one.
+        Unauthorized = "unauthorized",
+        /// 404: the ledger has no such payment.
+        NoSuchPayment = "no_such_payment",
+        /// 404: there is a receipt only for what was paid.
+        NotPaid = "not_paid",
+        /// 503: too many ask already.
+        Busy = "busy",
+        /// 503: the ledger cannot be read.
+        LedgerUnavailable = "ledger_unavailable",
+    }
+}
+
 /// An answer that says what is wrong: a code for programs, a sentence for people.
-pub(super) fn problem(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = json!({ "error": code, "message": message });
+pub(super) fn problem(status: StatusCode, code: Problem, message: &str) -> Response {
+    let body = json!({ "error": code.as_str(), "message": message });
     (status, Json(body)).into_response()
 }
 
 /// A query that cannot be understood.
 pub(super) fn bad_query(message: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, "bad_query", message)
+    problem(StatusCode::BAD_REQUEST, Problem::BadQuery, message)
 }
 
 /// The ledger failed. The cause is in the log.
@@ -30,7 +49,7 @@ pub(super) fn ledger_failed(error: &LedgerError) -> Response {
     tracing::warn!(%error, "the admin API cannot read the ledger");
     problem(
         StatusCode::SERVICE_UNAVAILABLE,
-        "ledger_unavailable",
+        Problem::LedgerUnavailable,
         "The ledger does not answer; the log says why.",
     )
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::Admin;
-use super::answer::problem;
+use super::answer::{Problem, problem};
 
 /// The shortest token: what `openssl rand -hex 8` writes.
 const CHARS_MIN: usize = 16;
@@ -116,7 +116,7 @@ pub(super) async fn require(
     }
     let mut answer = problem(
         StatusCode::UNAUTHORIZED,
-        "unauthorized",
+        Problem::Unauthorized,
         "Send the token of admin_token_file: Authorization: Bearer …",
     );
     let scheme = header::HeaderValue::from_static("Bearer");

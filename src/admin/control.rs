@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{ledger_failed, problem};
+use super::answer::{Problem, ledger_failed, problem};
 use crate::config;
 use crate::facilitator::Fitness;
 use crate::reload::ReloadError;
@@ -99,7 +99,7 @@ pub(super) async fn reconcile(State(admin): State<Arc<Admin>>) -> Response {
         Some(Err(error)) => ledger_failed(&error),
         None => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
+            Problem::Busy,
             "The reconciler has enough to do; ask again in a moment.",
         ),
     }

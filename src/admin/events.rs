@@ -21,7 +21,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Admin;
-use super::answer::problem;
+use super::answer::{Problem, problem};
 use crate::books::export::object;
 use crate::books::when;
 use crate::ledger::observed::Event;
@@ -112,7 +112,7 @@ fn listen(
     let Ok(place) = Arc::clone(&admin.listeners).try_acquire_owned() else {
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
+            Problem::Busy,
             "Too many listen already.",
         );
     };

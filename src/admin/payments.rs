@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{bad_query, ledger_failed, problem};
+use super::answer::{Problem, bad_query, ledger_failed, problem};
 use crate::books::export::object;
 use crate::books::report::{By, Report};
 use crate::books::when::{self, When};
@@ -206,7 +206,7 @@ pub(super) async fn one(State(admin): State<Arc<Admin>>, Path(id): Path<i64>) ->
 pub(super) fn no_such_payment() -> Response {
     problem(
         StatusCode::NOT_FOUND,
-        "no_such_payment",
+        Problem::NoSuchPayment,
         "The ledger has no payment of this number.",
     )
 }

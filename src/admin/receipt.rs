@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::answer::{bad_query, ledger_failed, problem};
+use super::answer::{Problem, bad_query, ledger_failed, problem};
 use super::payments::no_such_payment;
 use crate::books::export;
 use crate::books::when;
@@ -42,7 +42,7 @@ pub(super) async fn receipt(
     if !record.state.is_paid() {
         return problem(
             StatusCode::NOT_FOUND,
-            "not_paid",
+            Problem::NotPaid,
             "There is a receipt only for what was paid.",
         );
     }

@@ -92,10 +92,13 @@ mod tests {
 
     #[test]
     fn json_counts_and_lists() {
-        let json = as_json(&[Diagnostic::error("a", "b"), Diagnostic::warning("c", "d")]);
+        let json = as_json(&[
+            Diagnostic::error("syntax", "b"),
+            Diagnostic::warning("unused", "d"),
+        ]);
         assert_eq!(json["ok"], false);
         assert_eq!((&json["errors"], &json["warnings"]), (&json!(1), &json!(1)));
-        assert_eq!(json["diagnostics"][1]["code"], "c");
+        assert_eq!(json["diagnostics"][1]["code"], "unused");
     }
 
     #[test]

@@ -82,8 +82,10 @@ fn network(reader: &Reader<'_>) -> Option<Network> {
 }
 
 fn scheme(reader: &Reader<'_>) -> Option<Arc<str>> {
+    const USUAL: &str = "exact";
+    reader.usual("scheme", || format!("\"{USUAL}\""));
     if !reader.has("scheme") {
-        return Some("exact".into());
+        return Some(USUAL.into());
     }
     let help = "write \"exact\", or another scheme that the facilitator supports";
     reader.parsed("scheme", "bad-value", help, |text| {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::config::codes;
 use crate::config::settings::Location;
 
 /// How bad it is.
@@ -68,6 +69,10 @@ impl Diagnostic {
     }
 
     fn new(severity: Severity, code: &'static str, message: String) -> Self {
+        debug_assert!(
+            codes::is_known(severity, code),
+            "{code} is not in config::codes"
+        );
         Self {
             severity,
             code,
@@ -192,7 +197,7 @@ mod tests {
     use super::*;
 
     fn placed(source: &str, column: usize, length: usize) -> Diagnostic {
-        let mut diagnostic = Diagnostic::error("bad-thing", "it is bad").help("mend it");
+        let mut diagnostic = Diagnostic::error("bad-value", "it is bad").help("mend it");
         diagnostic.place = Some(Place {
             file: "a.toml".into(),
             line: 12,
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_what_is_wrong() {
-        let want = "error[bad-thing]: it is bad\n  --> a.toml:12:5\n   |\n12 | a = oops\n   |     ^^^^\n   = help: mend it";
+        let want = "error[bad-value]: it is bad\n  --> a.toml:12:5\n   |\n12 | a = oops\n   |     ^^^^\n   = help: mend it";
         assert_eq!(placed("a = oops", 5, 4).to_string(), want);
         let tabbed = placed("\ta = oops", 6, 4).to_string();
         assert!(tabbed.contains("\n   | \t    ^^^^\n"), "{tabbed}");
@@ -223,22 +228,22 @@ mod tests {
         assert_eq!(
             json,
             serde_json::json!({
-                "severity": "error", "code": "bad-thing", "message": "it is bad",
+                "severity": "error", "code": "bad-value", "message": "it is bad",
                 "file": "a.toml", "line": 12, "column": 5, "length": 4, "source": "a = oops",
                 "help": "mend it",
             })
         );
-        let bare = serde_json::to_value(Diagnostic::warning("x", "y")).unwrap();
+        let bare = serde_json::to_value(Diagnostic::warning("unused", "y")).unwrap();
         assert_eq!(
             bare,
-            serde_json::json!({"severity": "warning", "code": "x", "message": "y"})
+            serde_json::json!({"severity": "warning", "code": "unused", "message": "y"})
         );
     }
 
     #[test]
     fn the_summary_counts() {
-        let error = Diagnostic::error("a", "b");
-        let warning = Diagnostic::warning("a", "b");
+        let error = Diagnostic::error("syntax", "b");
+        let warning = Diagnostic::warning("unused", "b");
         assert_eq!(summary(&[]), "no errors, no warnings");
         assert_eq!(
             summary(std::slice::from_ref(&warning)),

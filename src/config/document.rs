@@ -4,6 +4,7 @@
 //! ([`super::secrets`]). Nothing is interpreted here.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,6 +111,18 @@ pub(super) struct Files {
     complaints: RefCell<Vec<(Span, Diagnostic)>>,
     /// Secrets that are written out in a file: never shown.
     masks: RefCell<Vec<Span>>,
+    /// What was asked of each key, by section header and key; noted in tests only.
+    pub(super) asked: RefCell<BTreeMap<(&'static str, String), Asked>>,
+}
+
+/// What the parser asks of one key. `docs/configuration.md` is written from it, by a test.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    /// What may stand there.
+    pub(super) kind: String,
+    /// What is meant when nothing stands there.
+    pub(super) usual: Option<String>,
+    pub(super) is_required: bool,
 }
 
 #[derive(Debug)]

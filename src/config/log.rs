@@ -10,6 +10,7 @@ use super::settings::{LogFormat, LogSettings};
 pub(super) fn log(top: &Reader<'_>) -> LogSettings {
     section(top, "log", keys::LOG, |reader| {
         let usual = LogSettings::default();
+        reader.usual("filter", || format!("\"{}\"", usual.filter));
         let help =
             "write a level or levels by module, as \"info\" or \"warn,farewall::access=info\"";
         let filter = reader.parsed("filter", "bad-filter", help, |text| {
@@ -22,11 +23,9 @@ pub(super) fn log(top: &Reader<'_>) -> LogSettings {
         ];
         LogSettings {
             filter: filter.unwrap_or(usual.filter),
-            format: if reader.has("format") {
-                reader.word("format", &formats).unwrap_or_default()
-            } else {
-                usual.format
-            },
+            format: reader
+                .word_or("format", usual.format, &formats)
+                .unwrap_or_default(),
         }
     })
 }

@@ -75,7 +75,7 @@ fn settings(reader: &Reader<'_>, network: Network) -> Option<NetworkSettings> {
         reader.parse(text, at, "bad-url", URL_HELP, values::rpc_url)
     });
     let rpc_timeout = reader.timeout("rpc_timeout_ms", 10_000);
-    let confirmations = reader.integer("confirmations", 0..=100).unwrap_or(2);
+    let confirmations = reader.number("confirmations", 2, 0..=100);
     Some(NetworkSettings {
         network,
         rpc_url: rpc_url?,

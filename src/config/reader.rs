@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
-use super::document::{Entry, Files, Node, Span, Table, Text, Value};
+use super::document::{Asked, Entry, Files, Node, Span, Table, Text, Value};
 use super::keys::{self, Section};
 
 /// One table, read key by key.
@@ -41,6 +41,28 @@ impl<'a> Reader<'a> {
             table,
             section,
             title,
+        }
+    }
+
+    /// Notes for the reference what may stand behind a key. Only the first word on it counts.
+    pub(super) fn asks(&self, key: &str, kind: impl FnOnce() -> String) {
+        self.note(key, |asked| {
+            if asked.kind.is_empty() {
+                asked.kind = kind();
+            }
+        });
+    }
+
+    /// Notes for the reference what is meant when a key is not there.
+    pub(super) fn usual(&self, key: &str, usual: impl FnOnce() -> String) {
+        self.note(key, |asked| asked.usual = Some(usual()));
+    }
+
+    fn note(&self, key: &str, write: impl FnOnce(&mut Asked)) {
+        if cfg!(test) {
+            debug_assert!(self.section.keys.contains(&key), "{key} is not listed");
+            let key = (self.section.header, key.to_owned());
+            write(self.files.asked.borrow_mut().entry(key).or_default());
         }
     }
 
@@ -82,6 +104,7 @@ impl<'a> Reader<'a> {
 
     /// A string.
     pub(super) fn text(&self, key: &str) -> Option<(&'a Text, Span)> {
+        self.asks(key, || "text".to_owned());
         let node = &self.entry(key)?.node;
         if let Value::Text(text) = &node.value {
             return Some((text, node.at));
@@ -97,6 +120,7 @@ impl<'a> Reader<'a> {
 
     /// A string that must be there.
     pub(super) fn required(&self, key: &str, help: &str) -> Option<(&'a Text, Span)> {
+        self.note(key, |asked| asked.is_required = true);
         if !self.has(key) {
             self.missing(key, help);
         }
@@ -134,38 +158,59 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One of a few words, or the default.
+    pub(super) fn word_or<T: Copy + PartialEq>(
+        &self,
+        key: &str,
+        default: T,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        self.usual(key, || {
+            let usual = words.iter().find(|(_, value)| *value == default);
+            usual.map_or(String::new(), |(word, _)| format!("\"{word}\""))
+        });
+        if self.has(key) {
+            return self.word(key, words);
+        }
+        self.asks(key, || listed(words));
+        Some(default)
+    }
+
     /// One of a few words.
     pub(super) fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        self.asks(key, || listed(words));
         let (text, at) = self.text(key)?;
         let found = words.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
-            let list: Vec<_> = words
-                .iter()
-                .map(|(word, _)| format!("\"{word}\""))
-                .collect();
             let message = text.complaint(&format!("`{key}` cannot be \"{}\"", text.raw));
             let diagnostic = Diagnostic::error("bad-value", message);
             self.files
-                .complain(at, diagnostic.help(format!("write {}", list.join(" or "))));
+                .complain(at, diagnostic.help(format!("write {}", listed(words))));
         }
         found.map(|(_, value)| *value)
     }
 
     /// `true` or `false`.
     pub(super) fn boolean(&self, key: &str, default: bool) -> bool {
-        let Some(entry) = self.entry(key) else {
-            return default;
-        };
+        self.usual(key, || default.to_string());
+        self.flag(key).unwrap_or(default)
+    }
+
+    /// `true` or `false`, where there is no default.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        self.asks(key, || "true or false".to_owned());
+        let entry = self.entry(key)?;
         if let Value::Boolean(value) = entry.node.value {
-            return value;
+            return Some(value);
         }
         let help = format!("write {key} = true or {key} = false, without quotes");
         self.wrong_type(key, &entry.node, "true or false", help);
-        default
+        None
     }
 
     /// An integer within a range, bounds included.
     pub(super) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        self.asks(key, || format!("{} to {}", range.start(), range.end()));
         let node = &self.entry(key)?.node;
         let bounds = format!("between {} and {}", range.start(), range.end());
         if let Value::Integer(number) = node.value {
@@ -188,8 +233,15 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// An integer within a range, or the default.
+    pub(super) fn number(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        self.usual(key, || default.to_string());
+        self.integer(key, range).unwrap_or(default)
+    }
+
     /// An integer for something counted in memory.
     pub(super) fn size(&self, key: &str, default: usize, range: RangeInclusive<u64>) -> usize {
+        self.usual(key, || default.to_string());
         let value = self.integer(key, range);
         value
             .and_then(|n| usize::try_from(n).ok())
@@ -198,6 +250,7 @@ impl<'a> Reader<'a> {
 
     /// A small number.
     pub(super) fn count(&self, key: &str, default: u32, range: RangeInclusive<u64>) -> u32 {
+        self.usual(key, || default.to_string());
         let value = self.integer(key, range);
         value.and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
     }
@@ -210,16 +263,17 @@ impl<'a> Reader<'a> {
 
     /// A time-out in milliseconds, from 1 to one hour: nothing waits for ever.
     pub(super) fn timeout(&self, key: &str, default_ms: u64) -> Duration {
-        Duration::from_millis(self.integer(key, TIMEOUT_MS).unwrap_or(default_ms))
+        Duration::from_millis(self.number(key, default_ms, TIMEOUT_MS))
     }
 
     /// Whole seconds within a range.
     pub(super) fn seconds(&self, key: &str, default: u64, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_secs(self.integer(key, range).unwrap_or(default))
+        Duration::from_secs(self.number(key, default, range))
     }
 
     /// An array of strings; elements that are none are complained about and left out.
     pub(super) fn texts(&self, key: &str) -> Option<Vec<(&'a Text, Span)>> {
+        self.asks(key, || "list of texts".to_owned());
         let node = &self.entry(key)?.node;
         let help = || format!("write {key} = [\"…\", \"…\"]");
         let Value::List(nodes) = &node.value else {
@@ -239,6 +293,7 @@ impl<'a> Reader<'a> {
 
     /// A table whose content is the reader's business.
     pub(super) fn table(&self, key: &str, help: &str) -> Option<&'a Table> {
+        self.asks(key, || "table".to_owned());
         let node = &self.entry(key)?.node;
         if let Value::Table(table) = &node.value {
             return Some(table);
@@ -249,6 +304,7 @@ impl<'a> Reader<'a> {
 
     /// A path, relative to the folder of the file that it is written in.
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        self.asks(key, || "path".to_owned());
         let (text, at) = self.text(key)?;
         if text.value.is_empty() {
             self.wrong(
@@ -270,6 +326,14 @@ impl<'a> Reader<'a> {
             self.files.complain(entry.at, diagnostic.help("remove it"));
         }
     }
+}
+
+fn listed<T>(words: &[(&str, T)]) -> String {
+    let words: Vec<_> = words
+        .iter()
+        .map(|(word, _)| format!("\"{word}\""))
+        .collect();
+    words.join(" or ")
 }
 
 fn unit_of(key: &str) -> Option<&'static str> {

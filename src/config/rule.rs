@@ -123,17 +123,15 @@ fn rate_limit(reader: &Reader<'_>, access: Option<&RuleAccess>) -> Option<RateLi
     }
     let requests = limit.integer("requests", 1..=1_000_000_000)?;
     let per = limit.seconds("per_s", 60, 1..=3600);
-    let by = match limit.has("by") {
-        false => LimitBy::default(),
-        true => limit.word(
-            "by",
-            &[
-                ("client", LimitBy::Client),
-                ("payer", LimitBy::Payer),
-                ("rule", LimitBy::Rule),
-            ],
-        )?,
-    };
+    let by = limit.word_or(
+        "by",
+        LimitBy::default(),
+        &[
+            ("client", LimitBy::Client),
+            ("payer", LimitBy::Payer),
+            ("rule", LimitBy::Rule),
+        ],
+    )?;
     if let (LimitBy::Payer, Some(RuleAccess::Free)) = (by, access) {
         let message = "nobody pays for a free rule";
         limit.wrong("by", "contradiction", message, "write by = \"client\"");
@@ -190,7 +188,7 @@ fn access(reader: &Reader<'_>, context: &Context<'_>) -> Option<RuleAccess> {
         ["price"] => priced(reader, context).map(RuleAccess::Priced),
         [key @ ("free" | "deny")] => {
             reader.idle(&PRICED_KEYS, "the rule has no price");
-            if !reader.boolean(key, true) {
+            if reader.flag(key) == Some(false) {
                 let message = format!("`{key} = false` leaves open what the rule does");
                 reader.wrong(key, "bad-value", &message, help);
             }
@@ -217,27 +215,29 @@ fn access(reader: &Reader<'_>, context: &Context<'_>) -> Option<RuleAccess> {
 
 fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
     let limits = context.limits;
+    reader.asks("kept_response_bytes_max", || {
+        "up to `kept_responses_bytes_max` of `[limits]`".to_owned()
+    });
     let kept = reader.integer(
         "kept_response_bytes_max",
         0..=limits.kept_responses_bytes_max,
     );
-    let settle = match reader.has("settle") {
-        true => reader.word(
-            "settle",
-            &[
-                ("after", SettleWhen::AfterResponse),
-                ("before", SettleWhen::BeforeForward),
-            ],
-        ),
-        false => Some(SettleWhen::AfterResponse),
-    };
+    let settle = reader.word_or(
+        "settle",
+        SettleWhen::default(),
+        &[
+            ("after", SettleWhen::AfterResponse),
+            ("before", SettleWhen::BeforeForward),
+        ],
+    );
     let description = reader
         .text("description")
         .map(|(text, _)| text.value.clone());
     let type_help = "write a media type such as \"application/json\"";
     let mime_type = reader.parsed("mime_type", "bad-value", type_help, values::media_type);
     let forward_conditional = reader.boolean("forward_conditional", false);
-    let shadow = reader.boolean("shadow", false) || context.shadow;
+    let shadow = reader.flag("shadow").unwrap_or(false) || context.shadow;
+    reader.usual("shadow", || "that of [server]".to_owned());
     let price = price(reader);
     let accepts = amounts(reader, price.as_ref(), context.accepts);
     Some(PricedRule {

@@ -60,16 +60,20 @@ pub(super) fn server(
         );
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let worker_threads = reader.size("worker_threads", cores, 1..=1024);
+        reader.usual("worker_threads", || "one for each core".to_owned());
         let ca_file = reader.path("ca_file");
         warn_if_absent(reader, "ca_file", ca_file.as_deref(), around);
         let admin_token_file = reader.path("admin_token_file");
         let token = admin_token_file.as_deref();
         warn_if_absent(reader, "admin_token_file", token, around);
+        let work_stealing = reader.boolean("work_stealing", worker_threads > 1);
+        let usual = || "true, but false with one thread".to_owned();
+        reader.usual("work_stealing", usual);
         let settings = ServerSettings {
             public_origin: origin.as_ref()?.origin().into(),
             service_name: service_name.map(Arc::from),
             worker_threads,
-            work_stealing: reader.boolean("work_stealing", worker_threads > 1),
+            work_stealing,
             shutdown_grace: reader.seconds("shutdown_grace_s", 30, 0..=3600),
             trusted_proxies: trusted_proxies(reader),
             admin: admin(reader),
@@ -91,8 +95,9 @@ fn trusted_proxies(reader: &Reader<'_>) -> Vec<IpRange> {
 }
 
 fn admin(reader: &Reader<'_>) -> Option<AdminAddress> {
+    let usual = SocketAddr::from(([127, 0, 0, 1], 8086));
+    reader.usual("admin", || format!("\"{usual}\""));
     if !reader.has("admin") {
-        let usual = SocketAddr::from(([127, 0, 0, 1], 8086));
         return Some(AdminAddress::Tcp(usual));
     }
     let (text, at) = reader.text("admin")?;
@@ -326,7 +331,7 @@ fn listener_at(top: &Reader<'_>, index: usize) -> Span {
 
 pub(super) fn limits(top: &Reader<'_>) -> Limits {
     section(top, "limits", keys::LIMITS, |reader| {
-        let bytes = |key, default| reader.integer(key, 0..=1 << 40).unwrap_or(default);
+        let bytes = |key, default| reader.number(key, default, 0..=1 << 40);
         Limits {
             request_body_bytes_max: bytes("request_body_bytes_max", 10 << 20),
             payment_header_bytes_max: reader.size(
@@ -336,17 +341,19 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
             ),
             target_bytes_max: reader.size("target_bytes_max", 8 << 10, 64..=64 << 10),
             unverified_proofs_max: reader.size("unverified_proofs_max", 1024, 1..=1 << 20),
-            verdict_cache_entries_max: reader
-                .integer("verdict_cache_entries_max", 0..=100_000_000)
-                .unwrap_or(100_000),
+            verdict_cache_entries_max: reader.number(
+                "verdict_cache_entries_max",
+                100_000,
+                0..=100_000_000,
+            ),
             kept_response_bytes_max: bytes("kept_response_bytes_max", 256 << 10),
             kept_responses_bytes_max: bytes("kept_responses_bytes_max", 64 << 20),
             retry_window: reader.seconds("retry_window_s", 60, 0..=86_400),
-            duplicate_wait: Duration::from_millis(
-                reader
-                    .integer("duplicate_wait_ms", 0..=600_000)
-                    .unwrap_or(10_000),
-            ),
+            duplicate_wait: Duration::from_millis(reader.number(
+                "duplicate_wait_ms",
+                10_000,
+                0..=600_000,
+            )),
             unverified_proofs_per_client_max: reader.size(
                 "unverified_proofs_per_client_max",
                 256,
@@ -358,9 +365,7 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
                 .rate("verify_calls_per_minute_per_payer", 6_000),
             refused_proofs_per_minute_per_client: reader
                 .rate("refused_proofs_per_minute_per_client", 120),
-            rate_limit_keys_max: reader
-                .integer("rate_limit_keys_max", 1..=100_000_000)
-                .unwrap_or(65_536),
+            rate_limit_keys_max: reader.number("rate_limit_keys_max", 65_536, 1..=100_000_000),
             connections_max: reader.size("connections_max", 20_000, 1..=1 << 24),
             connections_per_client_max: reader.size(
                 "connections_per_client_max",
@@ -399,8 +404,10 @@ fn list(
     code: &'static str,
     parse: impl Fn(&str) -> Result<String, values::ValueError>,
 ) -> Vec<String> {
+    const ALL: &str = "*";
+    reader.usual(key, || format!("[\"{ALL}\"]"));
     let Some(texts) = reader.texts(key) else {
-        return vec!["*".to_owned()];
+        return vec![ALL.to_owned()];
     };
     if texts.len() > 1 && texts.iter().any(|(text, _)| text.value == "*") {
         let message = format!("\"*\" in `{key}` already allows everything else");

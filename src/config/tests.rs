@@ -21,6 +21,7 @@ mod lints;
 mod networks;
 mod noise;
 mod pay;
+mod reference;
 
 /// Nine lines that load, with a place for everything that the cases add.
 const BASE: &str = r#"[server]

@@ -12,6 +12,7 @@ use pingora::prelude::Session;
 
 use crate::gate::{Refusal, Replay};
 use crate::metrics::Phase;
+use crate::proxy::code::Code;
 use crate::proxy::context::{Bought, Outcome, RequestCtx, Stage, Substitute, digest_of};
 use crate::proxy::{Wall, body, cors, headers, respond};
 
@@ -56,7 +57,7 @@ impl Wall {
         let begun = Instant::now();
         let answer = respond::answer(refusal, &ctx.rules.seller)?;
         ctx.outcome = Outcome(answer.outcome);
-        if answer.outcome == "payment_required" {
+        if answer.outcome == Code::PaymentRequired.as_str() {
             ctx.phases.add(Phase::Challenge, begun.elapsed());
         }
         if answer.head.status.is_server_error() {

@@ -15,12 +15,13 @@ use crate::chain::Network;
 use crate::chain::assets::v1_name;
 use crate::challenge;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
+use crate::proxy::code::Code;
 use crate::route::price::PriceRule;
 use crate::target::TargetError;
 use crate::x402::Version;
 use crate::x402::header;
 use crate::x402::message::{ResourceInfo, SettlementResponse};
-use crate::x402::reason::ReasonCode;
+use crate::x402::reason::{Reason, ReasonCode};
 
 /// What challenges say about the seller.
 #[derive(Clone, Debug)]
@@ -45,48 +46,39 @@ pub(super) struct Answer {
 /// The answer to a refused request.
 pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
     match refusal {
-        Refusal::Target(TargetError::TooLong) => plain(
-            414,
-            "target_too_long",
-            "The request target is over the limit.",
-        ),
-        Refusal::Target(error) => plain(400, "unsafe_target", &error.to_string()),
-        Refusal::Host(error) => plain(400, "bad_host", &error.to_string()),
-        Refusal::BadRequest(text) => plain(400, "bad_request", text),
-        Refusal::MethodNotAllowed => plain(405, "method_not_allowed", "This method is not served."),
+        Refusal::Target(TargetError::TooLong) => {
+            plain(Code::TargetTooLong, "The request target is over the limit.")
+        }
+        Refusal::Target(error) => plain(Code::UnsafeTarget, &error.to_string()),
+        Refusal::Host(error) => plain(Code::BadHost, &error.to_string()),
+        Refusal::BadRequest(text) => plain(Code::BadRequest, text),
+        Refusal::MethodNotAllowed => plain(Code::MethodNotAllowed, "This method is not served."),
         Refusal::OriginNotAllowed => plain(
-            403,
-            "origin_not_allowed",
+            Code::OriginNotAllowed,
             "Scripts of this origin are not served.",
         ),
         Refusal::NoSuchRoute | Refusal::AmbiguousRoute(_) => {
-            plain(404, "no_such_route", "Nothing is sold or given here.")
+            plain(Code::NoSuchRoute, "Nothing is sold or given here.")
         }
-        Refusal::Denied { .. } => plain(403, "denied", "This is not served."),
+        Refusal::Denied { .. } => plain(Code::Denied, "This is not served."),
         Refusal::NothingOffered { .. } => later(
-            503,
-            "payment_unavailable",
+            Code::PaymentUnavailable,
             "Payments cannot be taken right now; nothing was charged.",
             30,
         ),
         Refusal::RateLimited { retry_after_s, .. } => rate_limited(*retry_after_s),
-        Refusal::BodyTooLarge => {
-            plain(413, "body_too_large", "The request body is over the limit.")
-        }
+        Refusal::BodyTooLarge => plain(Code::BodyTooLarge, "The request body is over the limit."),
         Refusal::Payment { why, purchase } => payment(why, purchase, seller),
         Refusal::Upstream(UpstreamFailure::Timeout) => plain(
-            504,
-            "upstream_timeout",
+            Code::UpstreamTimeout,
             "The service did not answer in time; nothing was charged.",
         ),
         Refusal::Upstream(UpstreamFailure::Unreachable | UpstreamFailure::Broken) => plain(
-            502,
-            "upstream_failed",
+            Code::UpstreamFailed,
             "The service did not answer; nothing was charged.",
         ),
         Refusal::Internal(_) => plain(
-            500,
-            "internal_error",
+            Code::InternalError,
             "This is our fault. If you paid, repeat the request with the same payment; do not pay again.",
         ),
     }
@@ -94,35 +86,39 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
 
 fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result<Answer> {
     let challenge =
-        |outcome, error: Option<&str>| challenged(402, outcome, error, purchase, seller);
+        |code: Code, error: Option<&str>| challenged(code.status(), code, error, purchase, seller);
     match why {
         PaymentRefusal::Required => required(purchase, seller),
-        PaymentRefusal::Proof(error) => challenge("proof_refused", Some(error.reason().as_str())),
+        PaymentRefusal::Proof(error) => {
+            challenge(Code::ProofRefused, Some(error.reason().as_str()))
+        }
         PaymentRefusal::Invalid(reason) if *reason == ALLOWANCE_REQUIRED => {
             // The buyer must approve Permit2 first; signing another proof would not help.
             challenged(
                 if seller.allowance_as_402 { 402 } else { 412 },
-                "allowance_required",
+                Code::AllowanceRequired,
                 Some(reason.as_str()),
                 purchase,
                 seller,
             )
         }
-        PaymentRefusal::Invalid(reason) => challenge("proof_invalid", Some(reason.as_str())),
-        PaymentRefusal::Spent => challenge("payment_spent", Some("payment_already_used")),
-        PaymentRefusal::Abandoned => challenge("payment_abandoned", Some("payment_abandoned")),
+        PaymentRefusal::Invalid(reason) => challenge(Code::ProofInvalid, Some(reason.as_str())),
+        PaymentRefusal::Spent => challenge(Code::PaymentSpent, Some(Reason::AlreadyUsed.as_str())),
+        PaymentRefusal::Abandoned => {
+            challenge(Code::PaymentAbandoned, Some(Reason::Abandoned.as_str()))
+        }
         PaymentRefusal::SettlementRefused { receipt } => refused(receipt, purchase, seller),
-        PaymentRefusal::InProgress => later(409, "payment_in_progress", IN_PROGRESS, 1),
-        PaymentRefusal::Busy => later(503, "busy", STILL_GOOD, 1),
+        PaymentRefusal::InProgress => later(Code::PaymentInProgress, IN_PROGRESS, 1),
+        PaymentRefusal::Busy => later(Code::Busy, STILL_GOOD, 1),
         PaymentRefusal::RateLimited { retry_after_s } => rate_limited(*retry_after_s),
         PaymentRefusal::FacilitatorUnavailable { retry_after_s, .. } => {
-            later(503, "payment_unavailable", STILL_GOOD, *retry_after_s)
+            later(Code::PaymentUnavailable, STILL_GOOD, *retry_after_s)
         }
         PaymentRefusal::SettlementNotSent | PaymentRefusal::Ledger(_) => {
-            later(503, "payment_unavailable", STILL_GOOD, 5)
+            later(Code::PaymentUnavailable, STILL_GOOD, 5)
         }
-        PaymentRefusal::OutcomeUnknown => later(503, "settlement_unknown", UNKNOWN, 5),
-        PaymentRefusal::NotSold(_) => plain(502, "upstream_failed", PARTIAL),
+        PaymentRefusal::OutcomeUnknown => later(Code::SettlementUnknown, UNKNOWN, 5),
+        PaymentRefusal::NotSold(_) => plain(Code::UpstreamFailed, PARTIAL),
         PaymentRefusal::Undelivered { failure, receipt } => {
             let status = if *failure == UpstreamFailure::Timeout {
                 504
@@ -130,22 +126,21 @@ fn payment(why: &PaymentRefusal, purchase: &Purchase, seller: &Seller) -> Result
                 502
             };
             with_receipt(
-                later(status, "paid_response_owed", OWED, 5)?,
+                later_as(status, Code::ResponseOwed, OWED, 5)?,
                 Some(receipt),
                 purchase,
             )
         }
         PaymentRefusal::ResponseLost { receipt } => {
             let receipt = receipt.as_deref();
-            with_receipt(plain(409, "paid_response_lost", LOST)?, receipt, purchase)
+            with_receipt(plain(Code::ResponseLost, LOST)?, receipt, purchase)
         }
     }
 }
 
 fn rate_limited(retry_after_s: u64) -> Result<Answer> {
     later(
-        429,
-        "rate_limited",
+        Code::RateLimited,
         "Too many requests. A payment sent with this one was not used and is still good.",
         retry_after_s,
     )
@@ -174,7 +169,7 @@ fn with_receipt(
     Ok(answer)
 }
 
-const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::fixed("permit2_allowance_required");
+const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::ours(Reason::AllowanceRequired);
 
 /// The answer to requests without payment under one rule.
 struct Required {
@@ -185,7 +180,7 @@ struct Required {
 
 /// 402 for a request without payment: nothing of it is rendered that was rendered before.
 fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
-    const OUTCOME: &str = "payment_required";
+    const CODE: Code = Code::PaymentRequired;
     // Another kind of price may give each request another quote, and then has to be rendered.
     let PriceRule::Fixed(quote) = &purchase.route.price;
     let prepared = purchase.route.prepared.get_or_make(|| {
@@ -196,7 +191,7 @@ fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
         })
     });
     let Some(Some(required)) = prepared else {
-        return challenged(402, OUTCOME, None, purchase, seller);
+        return challenged(CODE.status(), CODE, None, purchase, seller);
     };
     if let Some((path, head, body)) = required.first.get()
         && *path == purchase.path
@@ -204,13 +199,13 @@ fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
         return Ok(Answer {
             head: head.clone(),
             body: body.clone(),
-            outcome: OUTCOME,
+            outcome: CODE.as_str(),
         });
     }
     let Some(challenge) = required.challenge.fill(&purchase.path) else {
-        return challenged(402, OUTCOME, None, purchase, seller);
+        return challenged(CODE.status(), CODE, None, purchase, seller);
     };
-    let answer = offering(402, OUTCOME, challenge)?;
+    let answer = offering(CODE.status(), CODE, challenge)?;
     // Whoever was first: any path of the rule does.
     let _ = required.first.set((
         Arc::clone(&purchase.path),
@@ -223,23 +218,23 @@ fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
 /// 402 (or 412) with a fresh challenge; version 1 clients find theirs in the body.
 fn challenged(
     status: u16,
-    outcome: &'static str,
+    code: Code,
     error: Option<&str>,
     purchase: &Purchase,
     seller: &Seller,
 ) -> Result<Answer> {
     let resource = resource(purchase, seller, &purchase.path);
     let challenge = challenge::render(&purchase.quote.offers, &resource, error);
-    offering(status, outcome, challenge)
+    offering(status, code, challenge)
 }
 
-fn offering(status: u16, outcome: &'static str, challenge: challenge::Challenge) -> Result<Answer> {
+fn offering(status: u16, code: Code, challenge: challenge::Challenge) -> Result<Answer> {
     let mut head = json_head(status, challenge.body.len(), 6)?;
     head.insert_header(header::PAYMENT_REQUIRED, challenge.header)?;
     Ok(Answer {
         head,
         body: challenge.body.into(),
-        outcome,
+        outcome: code.as_str(),
     })
 }
 
@@ -259,12 +254,12 @@ fn refused(receipt: &SettlementResponse, purchase: &Purchase, seller: &Seller) -
             .into()
         }
     };
-    let mut head = json_head(402, body.len(), 6)?;
+    let mut head = json_head(Code::SettlementRefused.status(), body.len(), 6)?;
     set_receipt(&mut head, receipt, purchase)?;
     Ok(Answer {
         head,
         body,
-        outcome: "settlement_refused",
+        outcome: Code::SettlementRefused.as_str(),
     })
 }
 
@@ -310,18 +305,26 @@ pub(super) fn set_receipt(
 }
 
 /// An error with a code for programs and a sentence for people.
-fn plain(status: u16, code: &'static str, message: &str) -> Result<Answer> {
-    let body = Bytes::from(json!({ "error": code, "message": message }).to_string());
+fn plain(code: Code, message: &str) -> Result<Answer> {
+    plain_as(code.status(), code, message)
+}
+
+fn plain_as(status: u16, code: Code, message: &str) -> Result<Answer> {
+    let body = Bytes::from(json!({ "error": code.as_str(), "message": message }).to_string());
     Ok(Answer {
         head: json_head(status, body.len(), 4)?,
         body,
-        outcome: code,
+        outcome: code.as_str(),
     })
 }
 
 /// The same, with `Retry-After`.
-fn later(status: u16, code: &'static str, message: &str, seconds: u64) -> Result<Answer> {
-    let mut answer = plain(status, code, message)?;
+fn later(code: Code, message: &str, seconds: u64) -> Result<Answer> {
+    later_as(code.status(), code, message, seconds)
+}
+
+fn later_as(status: u16, code: Code, message: &str, seconds: u64) -> Result<Answer> {
+    let mut answer = plain_as(status, code, message)?;
     answer
         .head
         .insert_header("Retry-After", seconds.to_string())?;

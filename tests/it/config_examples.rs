@@ -1,15 +1,16 @@
 //! Every configuration that we show is one that works.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use toml::Table;
 
+use crate::support::pages::{pages, root};
 use crate::support::wall::BINARY;
 
-/// What a `toml,fragment` block of the README is written under: one origin, one facilitator, one
-/// way of being paid, and a free rule, so that a fragment may be a `[[rule]]`, an `[accept.…]`, a
-/// `[facilitator.…]` or an `[upstream.…]` alone.
+/// What a `toml,fragment` block of a page is put into: one origin, one facilitator, one way of being
+/// paid, and a rule that sells, so that a fragment may be one table, or a few keys of one.
 const PRELUDE: &str = r#"
 [server]
 public_origin = "https://api.example.com"
@@ -29,16 +30,14 @@ accept = ["prelude"]
 upstream = "prelude"
 "#;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
-}
-
 fn check(config: &Path) -> (Output, Value) {
     let output = std::process::Command::new(BINARY)
         .args(["check", "--json", "--config"])
         .arg(config)
-        // What the README takes from the environment.
+        // What the pages take from the environment.
         .env("FACILITATOR_KEY", "key-of-a-test")
+        .env("PGPASSWORD", "password-of-a-test")
+        .env("RPC_URL", "https://rpc.example")
         .output()
         .unwrap();
     let answer = serde_json::from_slice(&output.stdout).unwrap();
@@ -54,23 +53,26 @@ fn check_text(what: &str, text: &str) {
     assert!(output.status.success(), "{what}: {answer:#}");
 }
 
-/// The fenced blocks of the README: where, what stands behind the fence, and the text.
-fn blocks(readme: &str) -> Vec<(usize, &str, String)> {
-    let mut blocks = Vec::new();
-    let mut open: Option<(usize, &str, String)> = None;
-    for (at, line) in readme.lines().enumerate() {
-        match (line.strip_prefix("```"), &mut open) {
-            (Some(info), None) => open = Some((at + 1, info, String::new())),
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (None, Some((_, _, text))) => {
-                text.push_str(line);
-                text.push('\n');
+/// The prelude with a fragment in it: tables are joined, key by key, and lists of tables follow one
+/// another.
+fn joined(what: &str, fragment: &str) -> String {
+    fn join(into: &mut Table, from: Table) {
+        for (key, value) in from {
+            match (into.get_mut(&key), value) {
+                (Some(toml::Value::Table(inner)), toml::Value::Table(more)) => join(inner, more),
+                (Some(toml::Value::Array(list)), toml::Value::Array(more)) => list.extend(more),
+                (_, value) => {
+                    into.insert(key, value);
+                }
             }
-            (None, None) => {}
         }
     }
-    assert!(open.is_none(), "a fence is not closed");
-    blocks
+    let mut whole: Table = PRELUDE.parse().unwrap();
+    let fragment: Table = fragment
+        .parse()
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    join(&mut whole, fragment);
+    toml::to_string(&whole).unwrap()
 }
 
 #[test]
@@ -92,25 +94,21 @@ fn every_file_in_conf_passes_check_without_a_warning() {
 }
 
 #[test]
-fn every_configuration_in_the_readme_passes_check() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+fn every_configuration_in_the_documentation_passes_check() {
     let mut checked = 0;
-    for (line, info, text) in blocks(&readme) {
-        let what = format!("README.md:{line}");
-        match info {
-            "toml" => check_text(&what, &text),
-            "toml,fragment" => check_text(&what, &format!("{PRELUDE}{text}")),
-            _ => {
-                assert!(
-                    !info.starts_with("toml"),
-                    "{what}: write toml or toml,fragment"
-                );
-                continue;
+    for page in pages() {
+        for block in page.blocks() {
+            let what = format!("{}:{}", page.path, block.line);
+            match block.info.as_str() {
+                "toml" => check_text(&what, &block.text),
+                "toml,fragment" => check_text(&what, &joined(&what, &block.text)),
+                // Whether it is a kind at all is asked in `docs_run`.
+                _ => continue,
             }
+            checked += 1;
         }
-        checked += 1;
     }
-    assert!(checked > 0, "the README shows no configuration");
+    assert!(checked > 5, "{checked}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod challenge;
 mod commands;
 mod config_examples;
 mod cors;
+mod docs_run;
+mod errors_doc;
 mod facilitator_faults;
 mod failing_upstream;
 mod floods;

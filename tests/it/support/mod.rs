@@ -8,6 +8,7 @@ pub mod http;
 pub mod http2;
 pub mod lenient;
 pub mod origin;
+pub mod pages;
 pub mod pebble;
 pub mod postgres;
 pub mod protocol;
