@@ -62,7 +62,7 @@ pub(super) fn acme(
 fn accept_terms(reader: &Reader<'_>) {
     if !reader.has("accept_terms") {
         reader.missing("accept_terms", TERMS_HELP);
-    } else if !reader.boolean("accept_terms", true) {
+    } else if reader.flag("accept_terms") == Some(false) {
         let message = "without accepted terms no server issues a certificate";
         reader.wrong("accept_terms", "bad-value", message, TERMS_HELP);
     }

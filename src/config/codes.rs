@@ -4,11 +4,12 @@ use super::diagnostic::Severity;
 
 /// What stops the start, or a reload; in the order of the alphabet. A
 /// [`Diagnostic`](super::diagnostic::Diagnostic) with another code does not get through the tests.
-pub static ERRORS: [&str; 53] = [
+pub static ERRORS: [&str; 55] = [
     "ambiguous-price",
     "ambiguous-rules",
     "bad-accept",
     "bad-address",
+    "bad-contact",
     "bad-filter",
     "bad-header",
     "bad-host",
@@ -37,6 +38,7 @@ pub static ERRORS: [&str; 53] = [
     "listed-twice",
     "mainnet-through-sandbox",
     "missing-key",
+    "missing-section",
     "missing-table",
     "needs-restart",
     "no-file",
@@ -61,8 +63,9 @@ pub static ERRORS: [&str; 53] = [
 ];
 
 /// What the operator should look at; in the order of the alphabet.
-pub static WARNINGS: [&str; 26] = [
+pub static WARNINGS: [&str; 28] = [
     "absent-file",
+    "challenge-port",
     "free-host",
     "free-method",
     "free-under-priced",
@@ -73,6 +76,7 @@ pub static WARNINGS: [&str; 26] = [
     "no-effect",
     "no-rules",
     "open-admin",
+    "origin-without-certificate",
     "overrides-table",
     "plain-facilitator",
     "plain-origin",

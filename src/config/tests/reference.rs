@@ -27,9 +27,13 @@ public_origin = "https://a.example"
 address = "127.0.0.1:1"
 tls_cert = "a"
 tls_key = "b"
+acme = true
 [[listen.tls]]
 cert = "a"
 key = "b"
+[acme]
+names = ["a.example"]
+accept_terms = true
 [facilitator.f]
 url = "https://f.example"
 [upstream.api]
