@@ -199,7 +199,9 @@ impl Both {
                 claim.state,
                 State::Claimed | State::Settling | State::Settled | State::Expired
             );
-            open || claim.changed_at >= before || claim.valid_before >= before
+            // Only what was delivered holds its payment, as long as that can be presented.
+            let holds = claim.state == State::Delivered && claim.valid_before >= before;
+            open || holds || claim.changed_at >= before
         });
         let gone = u64::try_from(count - self.model.claims.len()).unwrap();
         let pruned = upkeep::prune_all(&self.ledger, before);
