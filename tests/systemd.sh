@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The units, under a real systemd: start, pay, reload, a wrong reload, restarts with waiting sockets, a wall
-# that hangs, a wall that is killed.
+# The units, under a real systemd: start, pay, reload, a wrong reload, restarts with waiting sockets, an
+# upgrade, a wall that is killed, a wall that hangs.
 #
 #     cargo build --release && tests/systemd.sh [PROGRAM]
 #
@@ -148,7 +148,7 @@ for _ in 1 2 3; do inside systemctl restart farewall || fail "it does not restar
 wait "$load" || true
 [ "$(sort -u "$scratch/statuses")" = 200 ] || fail "a restart refused somebody: $(sort "$scratch/statuses" | uniq -c | tr '\n' ' ')"
 
-echo "a wall that is killed"
+echo "an upgrade"
 main_pid() { inside systemctl show farewall -p MainPID --value; }
 again() {
   before=$1
@@ -159,6 +159,25 @@ again() {
   done
   return 1
 }
+pid=$(main_pid)
+for _ in $(seq 300); do
+  curl -s -o /dev/null -m 20 -w '%{http_code}\n' http://127.0.0.1:14020/health
+done >"$scratch/statuses" &
+load=$!
+inside systemctl kill --signal=SIGUSR2 --kill-whom=main farewall
+again "$pid" || fail "no other process takes its place"
+wait "$load" || true
+[ "$(sort -u "$scratch/statuses")" = 200 ] || fail "an upgrade refused somebody: $(sort "$scratch/statuses" | uniq -c | tr '\n' ' ')"
+[ "$(inside systemctl show farewall -p NRestarts --value)" = 0 ] || fail "systemd took the upgrade for the end of the service"
+[ "$(pay)" = '{"quote": 1}' ] || fail "after an upgrade nothing can be bought"
+for _ in $(seq 100); do
+  inside sh -c "kill -0 $pid 2>/dev/null" || break
+  sleep 0.1
+done
+if inside sh -c "kill -0 $pid 2>/dev/null"; then fail "the process before does not end"; fi
+[ "$(inside systemctl is-active farewall)" = active ] || fail "the end of the process before ended the service"
+
+echo "a wall that is killed"
 pid=$(main_pid)
 inside kill -KILL "$pid" 2>/dev/null || inside sh -c "kill -KILL $pid"
 again "$pid" || fail "it is not started again after a kill"
