@@ -5,7 +5,7 @@
 //! Deliberately absent: sums in SQL. SQLite would add amounts as floats.
 //!
 //! One wall a file ([`presence`]), and for as long as it is being replaced its successor beside it: each
-//! claim says in whose [`hands`] it is, so that neither gives back or repeats what the other works on.
+//! claim says in whose `hands` it is, so that neither gives back or repeats what the other works on.
 
 mod file;
 pub mod presence;
