@@ -45,6 +45,7 @@ use crate::ledger::opening::open_for_wall;
 use crate::ledger::sqlite::presence::{Presence, PresenceError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics;
+use crate::otlp::{self, OtlpError};
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
 use crate::proxy::{Generation, Wall};
@@ -108,6 +109,9 @@ pub enum StartError {
     /// A payment that the ledger of the wall before knows would be new to this one.
     #[error("the ledger is not that of the wall to be replaced; that needs a restart")]
     OtherLedger,
+    /// Nobody to send traces to.
+    #[error("otlp_endpoint: {0}")]
+    Otlp(#[from] OtlpError),
     /// The token of the admin API.
     #[error("admin_token_file: {0}")]
     AdminToken(#[from] TokenError),
@@ -194,8 +198,8 @@ impl App {
         let desk = change.desk(settings, inherited, kit);
         let upgrade = change.answer(desk, admin, (servants, orders), config.as_deref())?;
         let succession = predecessor.map(|old| change.succession(old));
-        let wall = wall(&in_force);
-        let under_way = Arc::clone(&wall.under_way);
+        let wall = wall(settings, &in_force, &payments)?;
+        let served = (Arc::clone(&wall.under_way), wall.spans.clone());
         let connections = connections(settings);
         let (server, accepts) = server(settings, wall, &connections, sockets, payments.handle())?;
         payments.spawn(manager::report(accepts, succession));
@@ -211,7 +215,7 @@ impl App {
             runtime: payments.handle().clone(),
         };
         payments.spawn(reloader::run(reloader, requests));
-        let ending = Ending::new((settler, ledger), under_way, &payments, upgrade, presence);
+        let ending = Ending::new((settler, ledger), served, &payments, upgrade, presence);
         ending.hear_signals()?;
         Ok(Self {
             server,
@@ -300,11 +304,17 @@ fn servants() -> (Servants, reload::Requests, Orders) {
     (Servants { reloads, upgrades }, requests, orders)
 }
 
-fn wall(in_force: &Arc<ArcSwap<Generation>>) -> Wall {
-    Wall {
+fn wall(
+    settings: &Settings,
+    in_force: &Arc<ArcSwap<Generation>>,
+    payments: &Runtime,
+) -> Result<Wall, StartError> {
+    Ok(Wall {
         in_force: Arc::clone(in_force),
         under_way: Arc::default(),
-    }
+        forward_auth: None,
+        spans: otlp::start(settings.log.otlp_endpoint.as_deref(), payments.handle())?,
+    })
 }
 
 /// What the process that takes the place of this one is given.

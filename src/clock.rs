@@ -26,6 +26,19 @@ impl UnixSeconds {
     }
 }
 
+/// Nanoseconds since 1970-01-01 UTC by the machine's clock, for what is only shown: a trace is laid
+/// beside those of other machines. Nothing is decided by it.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
+pub fn unix_nanos() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Where the gate and the ledger get the time from. Tests hand in a clock that they set.
 pub trait Clock: Send + Sync {
     /// The current time, in Unix seconds.

@@ -19,6 +19,7 @@ mod include;
 mod named;
 mod server;
 mod acme;
+mod forward_auth;
 pub mod ledger;
 mod facilitator;
 mod accept;
@@ -248,6 +249,7 @@ fn settings(files: &Files, tables: &[Table], around: &dyn Surroundings) -> Optio
         upstreams: &upstreams,
         limits: &limits,
         shadow,
+        is_only_asked: forward_auth::is_only_asked(&listeners),
     };
     let rules = rule::rules(files, tables, &context);
     Some(Settings {

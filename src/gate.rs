@@ -83,6 +83,18 @@ pub struct Ask<'a> {
     pub client: Client,
     /// Where its time goes is noted here.
     pub phases: &'a Phases,
+    /// Who delivers what is bought.
+    pub delivery: Delivery,
+}
+
+/// Who delivers what is bought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    /// The wall: it forwards the request, and sees the response.
+    Here,
+    /// Another proxy, which asks for leave to forward the request. The leave is all that the wall
+    /// ever delivers, so that only what is paid in advance can be sold.
+    Elsewhere,
 }
 
 /// What may go on.
@@ -122,6 +134,26 @@ impl Replay {
     #[must_use]
     pub const fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Where the wall delivers nothing there is nothing to replay: one payment is one leave to pass.
+    #[must_use]
+    pub fn not_delivered_here(&self) -> Refusal {
+        let why = match self.record.state {
+            State::Settled => PaymentRefusal::ResponseLost {
+                receipt: self.receipt.clone().map(Box::new),
+            },
+            State::Claimed
+            | State::Settling
+            | State::Delivered
+            | State::Released
+            | State::Refused
+            | State::Expired => PaymentRefusal::Spent,
+        };
+        Refusal::Payment {
+            why,
+            purchase: self.purchase.clone(),
+        }
     }
 
     /// For any other body the payment is spent.
@@ -288,6 +320,11 @@ impl Gate {
             Access::Unlisted => return Err(Refusal::NoSuchRoute),
             Access::Ambiguous(ambiguity) => return Err(Refusal::AmbiguousRoute(ambiguity)),
         };
+        let in_advance = route.settle == SettleWhen::BeforeForward;
+        if ask.delivery == Delivery::Elsewhere && !in_advance {
+            let rule = route.rule.clone();
+            return Err(Refusal::SettlesAfterDelivery { rule });
+        }
         self.within_rate(ask, &route.rule, route.rate_limit)?;
         within(ask, route.request_body_bytes_max)?;
         let purchase = Purchase {

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod x402;
 pub mod config;
 pub mod log;
+pub mod otlp;
 pub mod ledger;
 pub mod books;
 pub mod facilitator;

@@ -113,6 +113,7 @@ mod tests {
         let settings = LogSettings {
             filter: "error".to_owned(),
             format: LogFormat::Json,
+            ..LogSettings::default()
         };
         start(&settings);
         assert!(!tracing::enabled!(target: "farewall::access", Level::INFO));

@@ -128,6 +128,8 @@ metrics! {
     CONNECTIONS_REFUSED: IntCounterVec, "farewall_connections_refused_total", "connections",
         "Connections that the wall closed before it read a request.",
         "reason" => "`too_many`, `too_many_of_one_client`, `head_too_slow`, `head_too_large`";
+    SPANS_DROPPED: IntCounter, "farewall_spans_dropped_total", "spans",
+        "Requests whose trace was not exported (`otlp_endpoint`), because too many waited or the collector did not take it.";
     OPEN_FDS: IntGauge, "process_open_fds", "file descriptors",
         "Open file descriptors of the process.";
     MAX_FDS: IntGauge, "process_max_fds", "file descriptors",
@@ -300,6 +302,11 @@ pub fn facilitator(name: &str, is_healthy: bool, breaker: u8) {
 
 /// A connection was turned away: `too_many`, `too_many_of_one_client`,
 /// `head_too_slow` or `head_too_large`.
+pub fn spans_dropped(spans: usize) {
+    SPANS_DROPPED.inc_by(u64::try_from(spans).unwrap_or(u64::MAX));
+}
+
+/// A connection was closed before a request was read.
 pub fn connection_refused(reason: &'static str) {
     CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
 }

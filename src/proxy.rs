@@ -11,8 +11,10 @@ pub mod code;
 mod context;
 mod cors;
 mod door;
+mod forward_auth;
 mod headers;
 mod respond;
+mod spans;
 mod trace;
 mod watched;
 
@@ -24,19 +26,19 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::prelude::{HttpPeer, Session};
 use pingora::proxy::{FailToProxy, ProxyHttp};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::config::settings::{CorsSettings, IpRange};
+use crate::config::settings::{CorsSettings, ForwardAuthSettings, IpRange};
 use crate::failpoint::{Step, reach};
-use crate::gate::{Admission, Ask, Ending, Gate, Refusal, Release, UpstreamFailure};
+use crate::gate::{Admission, Ask, Delivery, Ending, Gate, Refusal, Release, UpstreamFailure};
 use crate::kept::Recorder;
 use crate::metrics::{self, Phase, RuleMeter};
-use crate::proof::ProofHeaders;
+use crate::otlp::Spans;
 use crate::proxy::answers::{can_withhold, content_length};
 use crate::proxy::context::{
     BodyMeter, Bought, Outcome, Recording, RequestCtx, RequestId, Stage, Substitute,
@@ -58,6 +60,10 @@ pub struct Wall {
     pub in_force: Arc<ArcSwap<Generation>>,
     /// Requests under way: a shutdown waits for them.
     pub under_way: Arc<AtomicUsize>,
+    /// Who asks here whether requests may pass; `None` where the wall forwards them itself.
+    pub forward_auth: Option<Arc<ForwardAuthSettings>>,
+    /// Who gets a trace of each request.
+    pub spans: Option<Spans>,
 }
 
 /// All that one configuration says about requests. A request keeps the one that it began with.
@@ -101,13 +107,26 @@ impl ProxyHttp for Wall {
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         ctx.started = Some(Instant::now());
         ctx.request_id = RequestId::random();
+        ctx.trace = self
+            .spans
+            .as_ref()
+            .map(|_| trace::begin(session.req_header()));
         session
             .as_downstream_mut()
             .set_read_timeout(Some(ctx.rules.body_timeout));
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&ctx.rules.cors, request);
-        let target = self.read_target(session, ctx);
-        let preflight = cors::is_preflight(session.req_header());
+        if let Some(asked) = &self.forward_auth {
+            return self.answer_ask(session, ctx, asked).await.map(|()| true);
+        }
+        let scheme = if is_tls(session) {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        let target = self.read_target(session, ctx, scheme);
+        let request = session.req_header();
+        let preflight = cors::is_preflight(&request.method, request);
         if preflight && target.is_ok() && session.as_downstream_mut().is_body_empty() {
             return self.answer_preflight(session, ctx).await;
         }
@@ -205,6 +224,9 @@ impl ProxyHttp for Wall {
         };
         headers::strip_request(request, client.trusted, keep_conditional);
         trace::strip_malformed(request);
+        if let Some(context) = ctx.trace.as_ref().filter(|context| context.is_sampled) {
+            request.insert_header("traceparent", context.traceparent())?;
+        }
         let authority = host.authority();
         headers::set_forwarding(request, &client, &authority)?;
         // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
@@ -374,21 +396,24 @@ impl ProxyHttp for Wall {
         }
         metrics::phases(&ctx.phases);
         access::log(session.req_header(), ctx, status, elapsed, error);
+        if let Some(spans) = &self.spans {
+            spans::export(spans, session.req_header(), ctx, status, elapsed);
+        }
     }
 }
 
 impl Wall {
     /// Reads host and path in their canonical form, or refuses.
-    fn read_target(&self, session: &Session, ctx: &mut RequestCtx) -> Result<(), Refusal> {
+    fn read_target(
+        &self,
+        session: &Session,
+        ctx: &mut RequestCtx,
+        scheme: Scheme,
+    ) -> Result<(), Refusal> {
         let request = session.req_header();
         if request.method == http::Method::CONNECT || request.method == http::Method::TRACE {
             return Err(Refusal::MethodNotAllowed);
         }
-        let scheme = if is_tls(session) {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        };
         let absolute = split_absolute_form(request.raw_path())?;
         let mut hosts = request.headers.get_all(HOST).iter();
         let (host, second) = (hosts.next().map(http::HeaderValue::as_bytes), hosts.next());
@@ -434,26 +459,12 @@ impl Wall {
         let (Some(host), Some(target)) = (&ctx.host, &ctx.target) else {
             return Err(Refusal::Internal("the target was not read"));
         };
-        let values = |name: &HeaderName| {
-            request
-                .headers
-                .get_all(name)
-                .iter()
-                .map(http::HeaderValue::as_bytes)
-                .collect()
-        };
         let ask = Ask {
             method: request.method.as_str(),
             host,
             target,
-            proof: ProofHeaders {
-                payment_signature: values(&headers::PAYMENT_SIGNATURE),
-                x_payment: values(&headers::X_PAYMENT),
-            },
-            idempotency_key: request
-                .headers
-                .get(&headers::IDEMPOTENCY_KEY)
-                .map(http::HeaderValue::as_bytes),
+            proof: headers::proof(request),
+            idempotency_key: headers::idempotency_key(request),
             has_body,
             content_length: request
                 .headers
@@ -461,6 +472,7 @@ impl Wall {
                 .and_then(|v| v.to_str().ok()?.parse().ok()),
             client: Client::at(address),
             phases: &ctx.phases,
+            delivery: Delivery::Here,
         };
         ctx.rules.gate.admit(&ask).await
     }
@@ -528,8 +540,15 @@ impl Wall {
 }
 
 fn client(session: &Session, ctx: &RequestCtx) -> ClientIdentity {
-    let peer: Option<SocketAddr> = session.client_addr().and_then(|a| a.as_inet()).copied();
-    ClientIdentity::new(peer, is_tls(session), &ctx.rules.trusted_proxies)
+    ClientIdentity::new(
+        peer_of(session),
+        is_tls(session),
+        &ctx.rules.trusted_proxies,
+    )
+}
+
+fn peer_of(session: &Session) -> Option<SocketAddr> {
+    session.client_addr().and_then(|a| a.as_inet()).copied()
 }
 
 fn is_tls(session: &Session) -> bool {

@@ -13,7 +13,7 @@ use farewall::facilitator::supported::Supported;
 use farewall::facilitator::{
     Facilitator, FacilitatorFault, FacilitatorRequest, SettleAnswer, VerifyAnswer,
 };
-use farewall::gate::{Ask, Facilitators, Gate, GateLimits, GateParts, Settler};
+use farewall::gate::{Ask, Delivery, Facilitators, Gate, GateLimits, GateParts, Settler};
 use farewall::kept::KeptResponses;
 use farewall::ledger::upkeep::{Batch, Cursor};
 use farewall::ledger::{
@@ -205,6 +205,7 @@ impl World {
             content_length: None,
             client: Client::at(None),
             phases: &self.phases,
+            delivery: Delivery::Here,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::gate::Settler;
 use crate::ledger::sqlite::presence::Presence;
 use crate::ledger::{Filter, Ledger, LedgerError, Move};
+use crate::otlp::Spans;
 use crate::settlement::State;
 
 /// How long, after the last request, settlements in flight may take before the process ends.
@@ -43,6 +44,8 @@ pub(super) struct Ending {
     pub(super) ledger: Arc<dyn Ledger>,
     /// Requests under way.
     under_way: Arc<AtomicUsize>,
+    /// Traces that wait to be exported.
+    spans: Option<Spans>,
     runtime: Handle,
     /// How far the signals so far have gone; beyond [`CUT_OFF`] nobody waits for anything.
     urgency: Arc<watch::Sender<usize>>,
@@ -86,7 +89,7 @@ impl Ending {
     /// Nothing was signalled so far.
     pub(super) fn new(
         (settler, ledger): (Arc<Settler>, Arc<dyn Ledger>),
-        under_way: Arc<AtomicUsize>,
+        (under_way, spans): (Arc<AtomicUsize>, Option<Spans>),
         payments: &Runtime,
         upgrade: Upgrade,
         presence: Option<Arc<Presence>>,
@@ -95,6 +98,7 @@ impl Ending {
             settler,
             ledger,
             under_way,
+            spans,
             runtime: payments.handle().clone(),
             urgency: Arc::new(watch::Sender::new(0)),
             upgrade,
@@ -197,6 +201,10 @@ impl Ending {
         self.runtime.block_on(self.ledger.leave());
         if let Some(presence) = &self.presence {
             presence.end();
+        }
+        // Last of all: they are the least important.
+        if let Some(spans) = &self.spans {
+            self.runtime.block_on(spans.flush());
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::app::StartError;
 use crate::chain_rpc::{self, Chains, EvmChain};
-use crate::config::settings::{AcceptSettings, Limits, Settings};
+use crate::config::settings::{AcceptSettings, IpRange, Limits, Settings};
 use crate::facilitator::breaker::BreakerSettings;
 use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
@@ -104,6 +104,17 @@ impl Parts {
             body_timeout: settings.limits.body_timeout,
         }
     }
+}
+
+/// Who may open more connections than a client: trusted proxies, and those that ask.
+pub(super) fn trusted_peers(settings: &Settings) -> Vec<IpRange> {
+    let asking = settings
+        .listeners
+        .iter()
+        .filter_map(|l| l.forward_auth.as_ref());
+    let asking = asking.flat_map(|asking| &asking.trusted);
+    let trusted = settings.server.trusted_proxies.iter();
+    trusted.chain(asking).copied().collect()
 }
 
 /// The clients of all facilitators.

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::acme::Acme;
+use crate::app::generation::trusted_peers;
 use crate::app::sockets::{Socket, Sockets};
 use crate::app::{StartError, certificates};
 use crate::config::settings::{Limits, ListenSettings, Settings};
@@ -30,7 +31,7 @@ pub(super) fn connections(settings: &Settings) -> Arc<Connections> {
     Arc::new(Connections::new(
         settings.limits.connections_max,
         settings.limits.connections_per_client_max,
-        settings.server.trusted_proxies.clone(),
+        trusted_peers(settings),
     ))
 }
 
@@ -65,14 +66,20 @@ pub(super) fn server(
     let acme = certificates::open(settings)?;
     let managed = acme.as_ref().map(Acme::managed).unwrap_or_default();
     let mut services = 0;
-    // h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for
-    // more: only the listeners that ask for it pay for that, in a service of their own.
-    for h2c in [false, true] {
-        let listeners: Vec<_> = settings.listeners.iter().filter(|l| l.h2c == h2c).collect();
-        if listeners.is_empty() {
+    for listeners in kinds(&settings.listeners) {
+        let Some(&ListenSettings {
+            h2c,
+            ref forward_auth,
+            ..
+        }) = listeners.first().copied()
+        else {
             continue;
-        }
-        let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
+        };
+        let wall = Wall {
+            forward_auth: forward_auth.clone().map(Arc::new),
+            ..wall.clone()
+        };
+        let proxy = proxy(&server.configuration, wall, &settings.limits, h2c);
         let limits = DoorLimits::of(&settings.limits, h2c);
         let door = Door::new(proxy, limits, Arc::clone(connections));
         let mut service = Listening {
@@ -99,6 +106,27 @@ pub(super) fn server(
         services = usize::saturating_add(services, 1);
     }
     Ok((server, (accepts, services)))
+}
+
+/// The listeners, those of one kind together: each kind has a service of its own.
+///
+/// h2c is recognised by its preface, which makes a first request shorter than 24 bytes wait for more:
+/// only the listeners that ask for it pay for that. Each forward-auth listener has its own proxies.
+fn kinds(listeners: &[ListenSettings]) -> Vec<Vec<&ListenSettings>> {
+    let mut kinds: Vec<Vec<&ListenSettings>> = Vec::new();
+    for listener in listeners {
+        let alike = |of: &&mut Vec<&ListenSettings>| {
+            let of = of.first();
+            of.is_some_and(|of| {
+                (of.h2c, &of.forward_auth) == (listener.h2c, &listener.forward_auth)
+            })
+        };
+        match kinds.iter_mut().find(alike) {
+            Some(kind) => kind.push(listener),
+            None => kinds.push(vec![listener]),
+        }
+    }
+    kinds
 }
 
 /// pingora with our bounds on HTTP/2; the [`Door`] keeps those of HTTP/1.

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use crate::admin::InForce;
-use crate::app::generation::{Parts, gate_limits};
+use crate::app::generation::{Parts, gate_limits, trusted_peers};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::restart::needs_restart;
 use crate::config::settings::Settings;
@@ -164,8 +164,7 @@ impl Reloader {
         let verifier = verifier.successor(parts.facilitators.clone(), anew);
         let limits = gate_limits(&parts.settings.limits);
         let gate = before.gate.successor(routes, verifier, limits);
-        self.connections
-            .trust(parts.settings.server.trusted_proxies.clone());
+        self.connections.trust(trusted_peers(&parts.settings));
         let rules = Arc::new(parts.generation(gate));
         self.in_force.store(Arc::clone(&rules));
         let shown = InForce::new(parts.settings.clone(), rules);

@@ -4,7 +4,7 @@ use super::diagnostic::Severity;
 
 /// What stops the start, or a reload; in the order of the alphabet. A
 /// [`Diagnostic`](super::diagnostic::Diagnostic) with another code does not get through the tests.
-pub static ERRORS: [&str; 55] = [
+pub static ERRORS: [&str; 58] = [
     "ambiguous-price",
     "ambiguous-rules",
     "bad-accept",
@@ -43,6 +43,7 @@ pub static ERRORS: [&str; 55] = [
     "needs-restart",
     "no-file",
     "no-upstream",
+    "not-built-in",
     "not-supported",
     "out-of-range",
     "price-too-precise",
@@ -52,7 +53,9 @@ pub static ERRORS: [&str; 55] = [
     "secret-file",
     "secret-syntax",
     "secret-variable",
+    "settles-after-delivery",
     "syntax",
+    "trusts-everybody",
     "unknown-accept",
     "unknown-asset",
     "unknown-key",
@@ -63,7 +66,7 @@ pub static ERRORS: [&str; 55] = [
 ];
 
 /// What the operator should look at; in the order of the alphabet.
-pub static WARNINGS: [&str; 28] = [
+pub static WARNINGS: [&str; 29] = [
     "absent-file",
     "challenge-port",
     "free-host",
@@ -83,6 +86,7 @@ pub static WARNINGS: [&str; 28] = [
     "price-above-cap",
     "proof-may-expire",
     "refused-spelling",
+    "settles-after-delivery",
     "shadow",
     "test-money-too",
     "tls-unverified",

@@ -55,7 +55,9 @@ pub(super) const SERVER: Section = Section {
 
 pub(super) const LISTEN: Section = Section {
     header: "[[listen]]",
-    keys: &["address", "h2c", "tls_cert", "tls_key", "tls", "acme"],
+    keys: &[
+        "address", "h2c", "tls_cert", "tls_key", "tls", "acme", "mode", "asked_by", "trusted",
+    ],
 };
 
 pub(super) const LISTEN_TLS: Section = Section {
@@ -225,7 +227,7 @@ pub(super) const NETWORK: Section = Section {
 
 pub(super) const LOG: Section = Section {
     header: "[log]",
-    keys: &["filter", "format"],
+    keys: &["filter", "format", "otlp_endpoint"],
 };
 
 /// All sections, in the order of `conf/full.toml`.

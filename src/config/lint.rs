@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::chain::assets;
+use crate::settlement::SettleWhen;
 use crate::x402::message::{PaymentRequired, PaymentRequirements, ResourceInfo};
 
 use super::diagnostic::Diagnostic;
@@ -47,6 +48,7 @@ pub fn lint(settings: &Settings) -> Vec<Diagnostic> {
     for upstream in settings.upstreams.values() {
         self::upstream(settings, upstream, &mut found);
     }
+    not_asked_about(settings, &mut found);
     for rule in &settings.rules {
         match &rule.access {
             RuleAccess::Priced(priced) => self::rule(settings, rule, priced, &mut found),
@@ -54,6 +56,29 @@ pub fn lint(settings: &Settings) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Rules that only some listeners can serve.
+fn not_asked_about(settings: &Settings, found: &mut Vec<Diagnostic>) {
+    if settings.listeners.iter().all(|l| l.forward_auth.is_none()) {
+        return;
+    }
+    for rule in &settings.rules {
+        if let RuleAccess::Priced(priced) = &rule.access
+            && priced.settle == SettleWhen::AfterResponse
+            && !priced.shadow
+        {
+            let message = "sold only where the wall delivers: asked over the forward-auth listener, \
+                           it is refused with 501";
+            let after = Diagnostic::warning("settles-after-delivery", message);
+            let key = format!("rule.{}.settle", rule.name);
+            found.push(
+                after
+                    .about(key)
+                    .help("write settle = \"before\" to sell it there too"),
+            );
+        }
+    }
 }
 
 fn unused(key: &str, message: &str) -> Diagnostic {

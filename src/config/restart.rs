@@ -98,8 +98,15 @@ fn server_keys(server: &ServerSettings) -> Values {
 
 /// The same of `[log]`.
 fn log_keys(log: &LogSettings) -> Values {
-    let LogSettings { format, filter: _ } = log;
-    vec![("log.format", format!("{format:?}"))]
+    let LogSettings {
+        format,
+        otlp_endpoint,
+        filter: _,
+    } = log;
+    vec![
+        ("log.format", format!("{format:?}")),
+        ("log.otlp_endpoint", format!("{otlp_endpoint:?}")),
+    ]
 }
 
 /// The same of `[limits]`: caches, and what is counted over all connections.

@@ -25,6 +25,8 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     /// Whether the whole wall is in shadow.
     pub(super) shadow: bool,
+    /// Whether every listener is asked by another proxy.
+    pub(super) is_only_asked: bool,
 }
 
 const PATH_HELP: &str = "write a path such as \"/v1/weather/{city}\" or \"/v1/{*rest}\", \
@@ -238,6 +240,12 @@ fn priced(reader: &Reader<'_>, context: &Context<'_>) -> Option<PricedRule> {
     let forward_conditional = reader.boolean("forward_conditional", false);
     let shadow = reader.flag("shadow").unwrap_or(false) || context.shadow;
     reader.usual("shadow", || "that of [server]".to_owned());
+    if context.is_only_asked && settle == Some(SettleWhen::AfterResponse) && !shadow {
+        let message = "every listener is forward-auth, which never sees a response, \
+                       and this rule settles after it";
+        let help = "write settle = \"before\", or add a [[listen]] that forwards";
+        reader.wrong("settle", "settles-after-delivery", message, help);
+    }
     let price = price(reader);
     let accepts = amounts(reader, price.as_ref(), context.accepts);
     Some(PricedRule {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::diagnostic::Diagnostic;
 use super::document::{Span, Table, Value};
+use super::forward_auth;
 use super::keys::{self, Section};
 use super::reader::Reader;
 use super::secrets::Surroundings;
@@ -171,6 +172,7 @@ pub(super) fn listeners(top: &Reader<'_>, around: &dyn Surroundings) -> Vec<List
         h2c: false,
         tls: Vec::new(),
         acme: false,
+        forward_auth: None,
     };
     let Some(entry) = top.entry("listen") else {
         return vec![usual()];
@@ -231,6 +233,7 @@ fn listener(reader: &Reader<'_>, around: &dyn Surroundings) -> Option<ListenSett
         h2c,
         tls,
         acme,
+        forward_auth: forward_auth::forward_auth(reader)?,
     })
 }
 

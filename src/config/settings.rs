@@ -124,6 +124,8 @@ pub struct LogSettings {
     pub filter: String,
     /// `format`; default `auto`.
     pub format: LogFormat,
+    /// `otlp_endpoint`: base URL of an OpenTelemetry collector that takes OTLP over HTTP. Default: none.
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Default for LogSettings {
@@ -131,6 +133,7 @@ impl Default for LogSettings {
         Self {
             filter: "info,pingora_core=warn,pingora_proxy=warn".to_owned(),
             format: LogFormat::Auto,
+            otlp_endpoint: None,
         }
     }
 }
@@ -190,6 +193,9 @@ pub struct ListenSettings {
     pub tls: Vec<TlsFiles>,
     /// `acme`: the certificates of `[acme]` are served too, after those of `tls`; default false.
     pub acme: bool,
+    /// `mode = "forward-auth"`: who asks here whether requests may pass. Default: nobody, what comes
+    /// here is forwarded.
+    pub forward_auth: Option<ForwardAuthSettings>,
 }
 
 impl ListenSettings {
@@ -216,6 +222,41 @@ pub struct AcmeSettings {
     pub state: PathBuf,
     /// `listen`: where challenges are answered, in plain HTTP; default `0.0.0.0:80`.
     pub listen: SocketAddr,
+}
+
+/// A listener that another proxy asks whether a request may pass.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ForwardAuthSettings {
+    /// `asked_by`: which proxy, because each asks and understands answers in its own way.
+    pub asked_by: AskingProxy,
+    /// `trusted`: the addresses that it asks from; not empty. Nobody else is answered.
+    pub trusted: Vec<IpRange>,
+}
+
+/// A proxy that can ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AskingProxy {
+    /// By `X-Forwarded-*`. May pass: an answer with `X-Accel-Redirect`.
+    Nginx,
+    /// By `X-Forwarded-*`. May pass: any 2xx.
+    Caddy,
+    /// Likewise.
+    Traefik,
+    /// With method, host and path of the request itself (`ext_authz` over HTTP). May pass: 200.
+    Envoy,
+}
+
+impl AskingProxy {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Caddy => "caddy",
+            Self::Traefik => "traefik",
+            Self::Envoy => "envoy",
+        }
+    }
 }
 
 /// Certificate chain and private key, both PEM.

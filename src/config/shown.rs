@@ -35,6 +35,10 @@ pub fn shown(settings: &Settings) -> Value {
             "h2c": listener.h2c,
             "tls": tls.collect::<Vec<_>>(),
             "acme": listener.acme,
+            "forward_auth": listener.forward_auth.as_ref().map(|asked| json!({
+                "asked_by": asked.asked_by.word(),
+                "trusted": asked.trusted.iter().map(|r| format!("{}/{}", r.address, r.prefix)).collect::<Vec<_>>(),
+            })),
         })
     });
     let listen = listen.collect::<Vec<_>>();
@@ -68,6 +72,7 @@ pub fn shown(settings: &Settings) -> Value {
                 LogFormat::Text => "text",
                 LogFormat::Json => "json",
             },
+            "otlp_endpoint": settings.log.otlp_endpoint,
         },
     })
 }

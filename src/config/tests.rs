@@ -14,10 +14,12 @@ use crate::money::AtomicAmount;
 use crate::settlement::SettleWhen;
 
 mod errors;
+mod forward_auth;
 mod examples;
 mod files;
 mod ledger;
 mod lints;
+mod log;
 mod networks;
 mod noise;
 mod pay;

@@ -220,6 +220,12 @@ impl Paid {
         &self.payer
     }
 
+    /// Whether the money has moved, on record.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.stage, Stage::Settled { .. })
+    }
+
     /// The request leaves for the upstream: from now on it may have been worked on.
     pub const fn mark_sent(&mut self) {
         self.sent = true;

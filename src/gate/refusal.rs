@@ -49,6 +49,15 @@ pub enum Refusal {
         /// The rule.
         rule: Arc<str>,
     },
+    /// Another proxy asks, and the rule settles after a response that it alone will see.
+    #[error("rule {rule} settles after delivery, which forward-auth cannot do")]
+    SettlesAfterDelivery {
+        /// The rule.
+        rule: Arc<str>,
+    },
+    /// Asked whether a request may pass, by somebody who is not one of the listener's proxies.
+    #[error("a forward-auth listener was asked by a peer that is not in `trusted`")]
+    PeerNotTrusted,
     /// More requests than the rule's `rate_limit` allows.
     #[error("rule {rule}: over its rate limit")]
     RateLimited {

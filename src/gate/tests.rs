@@ -265,6 +265,7 @@ impl World {
             idempotency_key: None,
             client: Client::at(None),
             phases: &Phases::default(),
+            delivery: Delivery::Here,
         };
         self.gate.admit(&ask).await
     }

@@ -53,7 +53,11 @@ impl Phase {
 
 /// The time that each phase of one request took. A phase that happens again adds to the first.
 #[derive(Debug, Default)]
-pub struct Phases([AtomicU64; PHASES.len()]);
+pub struct Phases {
+    micros: [AtomicU64; PHASES.len()],
+    #[cfg(feature = "otlp")]
+    begun: [std::sync::OnceLock<Instant>; PHASES.len()],
+}
 
 impl Phases {
     /// Waits for `work`, and notes how long that took.
@@ -66,7 +70,14 @@ impl Phases {
 
     /// Notes a time.
     pub fn add(&self, phase: Phase, took: Duration) {
-        if let Some(micros) = self.0.get(phase.index()) {
+        #[cfg(feature = "otlp")]
+        if let Some(begun) = self.begun.get(phase.index()) {
+            begun.get_or_init(|| {
+                let now = Instant::now();
+                now.checked_sub(took).unwrap_or(now)
+            });
+        }
+        if let Some(micros) = self.micros.get(phase.index()) {
             // At least 1: zero means that it did not happen.
             let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
             micros.fetch_add(took, Ordering::Relaxed);
@@ -76,7 +87,19 @@ impl Phases {
     /// Microseconds; `None` when it did not happen.
     #[must_use]
     pub fn micros(&self, phase: Phase) -> Option<u64> {
-        let micros = self.0.get(phase.index())?.load(Ordering::Relaxed);
+        let micros = self.micros.get(phase.index())?.load(Ordering::Relaxed);
         (micros > 0).then_some(micros)
+    }
+
+    /// When it first began. Known in builds with the feature `otlp`, where traces need it.
+    #[must_use]
+    pub fn begun(&self, phase: Phase) -> Option<Instant> {
+        #[cfg(feature = "otlp")]
+        return self.begun.get(phase.index())?.get().copied();
+        #[cfg(not(feature = "otlp"))]
+        {
+            let _ = (self, phase);
+            None
+        }
     }
 }

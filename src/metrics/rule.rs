@@ -6,7 +6,7 @@ use once_cell::sync::Lazy;
 use prometheus::IntCounter;
 
 /// How a request can end, frequent ends first. Whatever else is counted as the last.
-pub const OUTCOMES: [&str; 41] = [
+pub const OUTCOMES: [&str; 43] = [
     "free",
     "payment_required",
     "paid",
@@ -40,6 +40,8 @@ pub const OUTCOMES: [&str; 41] = [
     "bad_request",
     "method_not_allowed",
     "origin_not_allowed",
+    "peer_not_trusted",
+    "settles_after_delivery",
     "internal_error",
     "shadow_payment_required",
     "shadow_proof_good",

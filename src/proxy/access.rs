@@ -23,7 +23,7 @@ pub(super) fn log(
         target: "farewall::access",
         request_id = %ctx.request_id,
         trace_id = trace::trace_id(&request.headers),
-        method = %request.method,
+        method = %ctx.original_method.as_ref().unwrap_or(&request.method),
         rule = ctx.rule.as_deref().unwrap_or("-"),
         outcome = ctx.outcome.0,
         status,

@@ -50,6 +50,7 @@ impl Wall {
             ctx.meter = Some(Arc::clone(&purchase.route.meter));
         } else if let Refusal::RateLimited { rule, .. }
         | Refusal::Denied { rule }
+        | Refusal::SettlesAfterDelivery { rule }
         | Refusal::NothingOffered { rule } = refusal
         {
             ctx.rule = Some(Arc::clone(rule));
@@ -68,7 +69,7 @@ impl Wall {
         self.write(session, ctx, answer.head, answer.body).await
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         session: &mut Session,
         ctx: &RequestCtx,

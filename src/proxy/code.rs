@@ -18,6 +18,10 @@ codes! {
         MethodNotAllowed = "method_not_allowed",
         /// A preflight from an origin that is not allowed.
         OriginNotAllowed = "origin_not_allowed",
+        /// A forward-auth listener is asked by somebody else than its proxies.
+        PeerNotTrusted = "peer_not_trusted",
+        /// A forward-auth listener is asked about a rule that settles after the response.
+        SettlesAfterDelivery = "settles_after_delivery",
         /// No rule governs it, or its spelling would make it cheaper.
         NoSuchRoute = "no_such_route",
         /// A rule denies it.
@@ -73,7 +77,7 @@ impl Code {
             | Self::PaymentSpent
             | Self::PaymentAbandoned
             | Self::SettlementRefused => &[402],
-            Self::OriginNotAllowed | Self::Denied => &[403],
+            Self::OriginNotAllowed | Self::PeerNotTrusted | Self::Denied => &[403],
             Self::NoSuchRoute => &[404],
             Self::MethodNotAllowed => &[405],
             Self::PaymentInProgress | Self::ResponseLost => &[409],
@@ -82,6 +86,7 @@ impl Code {
             Self::TargetTooLong => &[414],
             Self::RateLimited => &[429],
             Self::InternalError => &[500],
+            Self::SettlesAfterDelivery => &[501],
             Self::UpstreamFailed => &[502],
             Self::ResponseOwed => &[502, 504],
             Self::Busy | Self::PaymentUnavailable | Self::SettlementUnknown => &[503],

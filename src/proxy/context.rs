@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
 use pingora::{ErrorType, OrErr, Result};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use crate::kept::{KeptResponse, Recorder};
 use crate::ledger::BodyDigest;
 use crate::metrics::{self, Counted, Phases, RuleMeter};
 use crate::money::AtomicAmount;
+use crate::otlp::TraceContext;
 use crate::proxy::Generation;
 use crate::target::{CanonicalHost, CanonicalTarget};
 use crate::upstream::Upstream;
@@ -61,6 +62,10 @@ pub struct RequestCtx {
     pub(super) refusal: Option<Refusal>,
     /// What it would have cost, when it is in shadow.
     pub(super) shadow: Option<String>,
+    /// The method that another proxy asks about, in place of the ask's own.
+    pub(super) original_method: Option<Method>,
+    /// Its place in a trace, when somebody gets traces.
+    pub(super) trace: Option<TraceContext>,
     /// Counts the request as under way until it is dropped.
     _under_way: UnderWay,
     /// The same for the metrics.
@@ -90,6 +95,8 @@ impl RequestCtx {
             substitute: Substitute::default(),
             refusal: None,
             shadow: None,
+            original_method: None,
+            trace: None,
             _under_way: under_way,
             _counted: metrics::under_way(),
         }

@@ -18,8 +18,8 @@ const ALLOWED: &str = "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Access-Cont
 /// Whether this looks like a true preflight: `OPTIONS` with `Origin` and
 /// `Access-Control-Request-Method`. Anything less is an ordinary request, which may cost something;
 /// so is one with a body, which the caller looks for.
-pub(super) fn is_preflight(request: &RequestHeader) -> bool {
-    request.method == Method::OPTIONS
+pub(super) fn is_preflight(method: &Method, request: &RequestHeader) -> bool {
+    *method == Method::OPTIONS
         && request.headers.contains_key(ORIGIN)
         && request
             .headers

@@ -4,12 +4,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::config::settings::IpRange;
 use crate::gate::Paid;
+use crate::proof::ProofHeaders;
 
 /// Headers that ask an origin to take the request for another one. Never forwarded.
 fn is_override(name: &str) -> bool {
@@ -85,9 +86,27 @@ fn is_ours(name: &str) -> bool {
 }
 
 /// The payment headers and the idempotency key as they are looked up, parsed once.
-pub(super) static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
-pub(super) static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
-pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
+static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The payment that comes with a request.
+pub(super) fn proof(request: &RequestHeader) -> ProofHeaders<'_> {
+    let values = |name: &HeaderName| {
+        let values = request.headers.get_all(name).iter();
+        values.map(HeaderValue::as_bytes).collect()
+    };
+    ProofHeaders {
+        payment_signature: values(&PAYMENT_SIGNATURE),
+        x_payment: values(&X_PAYMENT),
+    }
+}
+
+/// What only this client knows of its request.
+pub(super) fn idempotency_key(request: &RequestHeader) -> Option<&[u8]> {
+    let value = request.headers.get(&IDEMPOTENCY_KEY);
+    value.map(HeaderValue::as_bytes)
+}
 
 /// Whether the first letter is that of a name that [`is_ours`] or [`is_hop_by_hop`] knows. Most names
 /// have another, and need not be looked at any further.
@@ -287,13 +306,23 @@ fn text_of(ip: IpAddr) -> String {
 
 /// Tells the upstream who paid, how much and for what.
 pub(super) fn set_payment(request: &mut RequestHeader, paid: &Paid) -> Result<()> {
+    for (name, value) in payment(paid) {
+        request.insert_header(name, value)?;
+    }
+    Ok(())
+}
+
+/// Who paid, how much and for what, as an upstream is told.
+pub(super) fn payment(paid: &Paid) -> [(&'static str, String); 6] {
     let offer = paid.offer();
-    request.insert_header("X-Farewall-Payer", paid.payer().as_str())?;
-    request.insert_header("X-Farewall-Amount", offer.amount.to_string())?;
-    request.insert_header("X-Farewall-Asset", offer.asset.as_str())?;
-    request.insert_header("X-Farewall-Network", offer.network.as_str())?;
-    request.insert_header("X-Farewall-Payment-Id", paid.payment().to_string())?;
-    request.insert_header("X-Farewall-Rule", paid.purchase().route.rule.as_ref())
+    [
+        ("X-Farewall-Payer", paid.payer().as_str().to_owned()),
+        ("X-Farewall-Amount", offer.amount.to_string()),
+        ("X-Farewall-Asset", offer.asset.as_str().to_owned()),
+        ("X-Farewall-Network", offer.network.as_str().to_owned()),
+        ("X-Farewall-Payment-Id", paid.payment().to_string()),
+        ("X-Farewall-Rule", paid.purchase().route.rule.to_string()),
+    ]
 }
 
 /// Makes a paid response private: `public` and `s-maxage` go, `private` comes (spec section 1.4).

@@ -66,6 +66,14 @@ pub(super) fn answer(refusal: &Refusal, seller: &Seller) -> Result<Answer> {
             "Payments cannot be taken right now; nothing was charged.",
             30,
         ),
+        Refusal::SettlesAfterDelivery { .. } => plain(
+            Code::SettlesAfterDelivery,
+            "This is not sold by this way; nothing was charged.",
+        ),
+        Refusal::PeerNotTrusted => plain(
+            Code::PeerNotTrusted,
+            "Only the proxies of this listener are answered.",
+        ),
         Refusal::RateLimited { retry_after_s, .. } => rate_limited(*retry_after_s),
         Refusal::BodyTooLarge => plain(Code::BodyTooLarge, "The request body is over the limit."),
         Refusal::Payment { why, purchase } => payment(why, purchase, seller),

@@ -1,10 +1,13 @@
 //! W3C trace context: a valid `traceparent` passes on to the upstream as it is, anything else is
-//! dropped together with its `tracestate`. The wall takes part in no trace of its own here.
+//! dropped together with its `tracestate`. Only where traces are exported does the wall take part in
+//! them: then the upstream is told that its parent is the wall's span.
 //!
 //! Rule: W3C Trace Context, sections 3.2.2 and 3.3.1.
 
 use http::HeaderMap;
 use pingora::http::RequestHeader;
+
+use crate::otlp::TraceContext;
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -18,6 +21,36 @@ pub(super) fn trace_id(headers: &HeaderMap) -> Option<&str> {
         return None;
     }
     parse(value)
+}
+
+/// The place of a request in a trace: that of its valid `traceparent`, else the root of a new one.
+pub(super) fn begin(request: &RequestHeader) -> TraceContext {
+    let parent = trace_id(&request.headers).and_then(|trace| {
+        let value = request.headers.get(TRACEPARENT)?.to_str().ok()?;
+        let mut rest = value.splitn(5, '-').skip(2);
+        let (parent, flags) = (rest.next()?, rest.next()?);
+        Some((
+            u128::from_str_radix(trace, 16).ok()?.to_be_bytes(),
+            u64::from_str_radix(parent, 16).ok()?.to_be_bytes(),
+            u8::from_str_radix(flags, 16).ok()? & 1 == 1,
+        ))
+    });
+    // Zero is no id.
+    let span_id = rand::random::<u64>().max(1).to_be_bytes();
+    match parent {
+        Some((trace_id, parent, is_sampled)) => TraceContext {
+            trace_id,
+            span_id,
+            parent: Some(parent),
+            is_sampled,
+        },
+        None => TraceContext {
+            trace_id: rand::random::<u128>().max(1).to_be_bytes(),
+            span_id,
+            parent: None,
+            is_sampled: true,
+        },
+    }
 }
 
 /// Removes a trace context that is not valid.
@@ -78,6 +111,24 @@ mod tests {
         );
         check(&format!("00-{TRACE}-00f067aa0ba902b7"), false);
         check("", false);
+    }
+
+    #[test]
+    fn a_request_takes_its_place_in_the_trace_that_it_names_or_begins_one() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        let root = begin(&request);
+        assert_eq!((root.parent, root.is_sampled), (None, true));
+        for (flags, is_sampled) in [("01", true), ("00", false), ("03", true)] {
+            let value = format!("00-{TRACE}-00f067aa0ba902b7-{flags}");
+            request.insert_header(TRACEPARENT, &value).unwrap();
+            let child = begin(&request);
+            assert_eq!(child.parent, Some(0x00f0_67aa_0ba9_02b7_u64.to_be_bytes()));
+            assert_eq!(child.is_sampled, is_sampled, "{flags}");
+            let passed = child.traceparent();
+            assert!(passed.starts_with(&format!("00-{TRACE}-")), "{passed}");
+            assert_eq!(parse(&passed), Some(TRACE));
+            assert_ne!(passed, value);
+        }
     }
 
     #[test]

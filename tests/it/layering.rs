@@ -58,6 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "demo",
             "reconcile",
             "admin::events",
+            "proxy::forward_auth",
         ],
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
@@ -69,6 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("icu_normalizer", &["target::fold"]),
     ("moka", &["proof::cache", "kept", "throttle", "gate"]),
     ("once_cell", &["metrics"]),
+    ("opentelemetry-proto", &["otlp"]),
     (
         "parking_lot",
         &[
@@ -85,6 +87,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("pingora", &["upstream", "proxy", "app"]),
     ("prometheus", &["metrics"]),
+    ("prost", &["otlp"]),
     (
         "rand",
         &[
@@ -94,6 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "acme",
             "reconcile",
             "proxy::context",
+            "proxy::trace",
             "buyer",
             "cli::demo",
         ],
@@ -102,6 +106,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "reqwest",
         &[
+            "otlp",
             "facilitator::http",
             "acme::http",
             "buyer",
@@ -137,6 +142,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "otlp",
             "ledger",
             "facilitator",
             "proof::verify",
@@ -165,6 +171,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tracing",
         &[
+            "otlp",
             "ledger",
             "facilitator",
             "metrics",

@@ -23,6 +23,7 @@ mod errors_doc;
 mod facilitator_faults;
 mod failing_upstream;
 mod floods;
+mod forward_auth;
 mod framing;
 mod headers;
 mod layering;
@@ -31,6 +32,8 @@ mod log;
 mod limits;
 mod metrics_doc;
 mod opaque;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod packaging;
 mod paid_request;
 mod postgres;
