@@ -4,7 +4,8 @@
 #     tests/docs.sh BINARY [PAGE…]
 #
 # Each page is a story: its ```sh fences are run in their order, in one empty folder and one shell. Fences
-# that begin with ```sh norun: are not; a test holds their reasons to a list. Lines that begin with
+# that begin with ```sh norun: are not; a test holds their reasons to a list. Those that begin with
+# ```sh systemd are run by tests/systemd.sh. Lines that begin with
 # `make` are left out: CI runs them itself. A comment at the end of a line may say what to expect:
 # `# exits N`, or the status of an answer, as in `# 402`. Ports are those of the pages, so 8086, 8402, 8404
 # and 9000 must be free. Needs bash, curl, python3, openssl and sqlite3.

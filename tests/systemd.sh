@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The units, under a real systemd: start, pay, reload, a wrong reload, restarts with waiting sockets, an
-# upgrade, a wall that is killed, a wall that hangs.
+# upgrade, a wall that is killed, a wall that hangs. It is installed and kept as the documentation says:
+# every fence of docs/*.md that begins with ```sh systemd is run.
 #
 #     cargo build --release && tests/systemd.sh [PROGRAM]
 #
@@ -13,7 +14,7 @@ program=$(realpath "${1:-${FAREWALL_BIN:-target/release/farewall}}")
 
 fail() {
   echo "FAILED: $1" >&2
-  [ -z "${leader:-}" ] || inside journalctl -u farewall --no-pager -o cat -n 30 >&2 || true
+  [ -z "${leader:-}" ] || inside journalctl -u farewall --no-pager -o cat | grep -v '"message":"request"' | tail -30 >&2 || true
   exit 1
 }
 skip() {
@@ -39,7 +40,8 @@ trap finish EXIT
 
 # A systemd with nothing of its own to do.
 setsid systemd-nspawn --directory=/ --volatile=yes --boot --register=no --keep-unit --machine="$machine" \
-  --console=passive --bind-ro="$program:/run/farewall-program" -- --unit=basic.target systemd.firstboot=no \
+  --console=passive --tmpfs=/usr/local/bin:mode=755 --bind-ro="$PWD/conf:/opt/farewall/conf" \
+  --bind-ro="$PWD/systemd:/opt/farewall/systemd" --bind-ro="$program:/opt/farewall/target/release/farewall" -- --unit=basic.target systemd.firstboot=no \
   </dev/null >"$scratch/container.log" 2>&1 &
 container=$!
 for _ in $(seq 100); do
@@ -52,7 +54,7 @@ done
 [ -n "${leader:-}" ] || skip "no container starts here: $(tail -1 "$scratch/container.log")"
 inside() {
   nsenter -t "$leader" --mount --uts --ipc --net --pid --root --wd \
-    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb "$@"
+    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb SYSTEMD_PAGER=cat SYSTEMD_EDITOR=/etc/editor "$@"
 }
 timeout 30 nsenter -t "$leader" --mount --pid --root --wd sh -c \
   'until systemctl is-system-running 2>/dev/null | grep -q running; do sleep 0.1; done' ||
@@ -92,14 +94,34 @@ name = "quote"
 path = "/quote"
 price = "$0.001"
 TOML
-inside mkdir -p /etc/farewall /etc/ssl/certs
+inside mkdir -p /etc/ssl/certs /etc/farewall/tls
 inside sh -c 'cat >/etc/ssl/certs/ca-certificates.crt' </etc/ssl/certs/ca-certificates.crt
+
+# What the documentation says. `documented PAGE N` runs the Nth of its fences, in the folder of a build.
+fence() {
+  awk -v wanted="$2" '/^```/ { inside = 0 } inside { print } /^```sh systemd$/ { inside = (++count == wanted) }' "$1"
+}
+followed=0
+documented() {
+  commands=$(fence "$1" "$2")
+  [ -n "$commands" ] || fail "$1 has no command $2"
+  # Who follows a journal ends that by hand, and an editor wants a terminal.
+  follow='timeout 2 journalctl -u farewall -f || [ $? = 124 ]'
+  commands=${commands//journalctl -u farewall -f/$follow}
+  edit="script -qec 'systemctl edit farewall' /dev/null"
+  commands=${commands//systemctl edit farewall/$edit}
+  inside sh -ec "cd /opt/farewall; $commands" >"$scratch/documented" 2>&1 || {
+    cat "$scratch/documented" >&2
+    fail "this of $1 does not work: $commands"
+  }
+  followed=$((followed + 1))
+}
+
+echo "installing by hand"
+documented docs/install.md 2
+inside cmp /opt/farewall/conf/debian.toml /etc/farewall/farewall.toml || fail "the first configuration is not there"
 inside sh -c 'cat >/etc/farewall/farewall.toml' <"$scratch/farewall.toml"
-# /usr is this machine's and read-only, so the unit gets the program's path.
-sed "s#=farewall #=/run/farewall-program #" systemd/farewall.service |
-  inside sh -c 'cat >/etc/systemd/system/farewall.service'
-sed 's#^ListenStream=.*#ListenStream=127.0.0.1:14020#' systemd/farewall.socket |
-  inside sh -c 'cat >/etc/systemd/system/farewall.socket'
+inside sed -i 's#^ListenStream=.*#ListenStream=127.0.0.1:14020#' /etc/systemd/system/farewall.socket
 # So that a wall that hangs is found out in seconds.
 inside sh -c 'mkdir /etc/systemd/system/farewall.service.d
   printf "[Service]\nWatchdogSec=2\nTimeoutStopSec=5\nTimeoutAbortSec=1\nRestartSec=0\n" >/etc/systemd/system/farewall.service.d/quick.conf
@@ -110,7 +132,8 @@ asked_price() {
 }
 
 echo "start"
-inside systemctl start farewall || fail "it does not start"
+documented docs/install.md 1
+documented docs/operate.md 1
 [ "$(inside systemctl is-active farewall)" = active ] || fail "it is not active"
 owner=$(inside sh -c 'ls -ld /var/lib/private/farewall' | cut -d' ' -f1,3)
 case "$owner" in "drwx------ root") fail "the state belongs to root" ;; drwx------*) ;; *) fail "others can read the ledger: $owner" ;; esac
@@ -177,6 +200,17 @@ done
 if inside sh -c "kill -0 $pid 2>/dev/null"; then fail "the process before does not end"; fi
 [ "$(inside systemctl is-active farewall)" = active ] || fail "the end of the process before ended the service"
 
+pid=$(main_pid)
+documented docs/upgrade.md 1
+[ "$(main_pid)" != "$pid" ] || fail "farewall upgrade replaces nothing"
+
+echo "a key of another group"
+inside sh -c 'groupadd --system ssl-cert; echo key >/etc/farewall/tls/api.key
+  printf "#!/bin/sh\nprintf \"[Service]\\\\nSupplementaryGroups=ssl-cert\\\\n\" >\"\$1\"\n" >/etc/editor; chmod 755 /etc/editor'
+documented docs/install.md 3
+inside systemctl restart farewall
+inside grep -q "^Groups:.*$(inside getent group ssl-cert | cut -d: -f3)" "/proc/$(main_pid)/status" || fail "it may not read keys of the group"
+
 echo "a wall that is killed"
 pid=$(main_pid)
 inside kill -KILL "$pid" 2>/dev/null || inside sh -c "kill -KILL $pid"
@@ -189,4 +223,6 @@ inside sh -c "kill -STOP $pid"
 again "$pid" || fail "the watchdog does not see that it hangs"
 [ "$(pay)" = '{"quote": 1}' ] || fail "after a hang nothing can be bought"
 
+all=$(cat docs/*.md | grep -c '^```sh systemd$')
+[ "$followed" = "$all" ] || fail "$all fences of the documentation are about a service, and $followed were run"
 echo "the units work under systemd $(inside systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"

@@ -1,5 +1,5 @@
 //! What the documentation shows is true: each fence is of a kind that something tries, and links lead
-//! somewhere. `tests/docs.sh` runs the commands; the configurations are in `config_examples`.
+//! somewhere. `tests/docs.sh` and, for a service, `tests/systemd.sh` run the commands; the configurations are in `config_examples`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,11 +27,9 @@ const COMMANDS: [&str; 14] = [
 ];
 
 /// Why commands are not run: what a test machine does not have, or must not do.
-const REASONS: [&str; 7] = [
+const REASONS: [&str; 5] = [
     "needs a release build",
-    "needs an installed service",
     "needs docker",
-    "needs root",
     "needs a database server",
     "needs the internet",
     "takes minutes",
@@ -41,6 +39,8 @@ const REASONS: [&str; 7] = [
 enum Kind {
     /// Run by `tests/docs.sh`.
     Commands,
+    /// Run by `tests/systemd.sh`.
+    Service,
     /// `sh norun: why`.
     NotRun(String),
     /// Loaded by `config_examples`.
@@ -62,6 +62,7 @@ fn kind(page: &Page, block: &Block) -> Kind {
     }
     match info {
         "sh" => Kind::Commands,
+        "sh systemd" => Kind::Service,
         "toml" | "toml,fragment" => Kind::Toml,
         "text" | "json" | "mermaid" => {
             for line in block.text.lines() {
@@ -88,7 +89,7 @@ fn every_fence_is_run_or_loaded_or_says_why_not() {
     for page in pages() {
         for block in page.blocks() {
             let name = match kind(&page, &block) {
-                Kind::Commands => "commands that are run".to_owned(),
+                Kind::Commands | Kind::Service => "commands that are run".to_owned(),
                 Kind::NotRun(why) => format!("commands that are not run: {why}"),
                 Kind::Toml => "configurations that are loaded".to_owned(),
                 Kind::Shown => "shown only".to_owned(),
@@ -123,6 +124,7 @@ fn ci_runs_the_commands_of_all_pages() {
     );
     let script = std::fs::read_to_string(root().join("tests/docs.sh")).unwrap();
     assert!(script.contains("README.md SECURITY.md docs/*.md"));
+    assert!(ci.lines().any(|line| line == "tests/systemd.sh"));
     let known = |path: &str| {
         let rest = path.strip_prefix("docs/");
         ["README.md", "SECURITY.md"].contains(&path) || rest.is_some_and(|rest| !rest.contains('/'))
