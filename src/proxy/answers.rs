@@ -10,6 +10,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::prelude::Session;
 
+use crate::config::settings::AskingProxy;
 use crate::gate::{Refusal, Replay};
 use crate::metrics::Phase;
 use crate::proxy::code::Code;
@@ -66,7 +67,17 @@ impl Wall {
         } else {
             tracing::debug!(request_id = %ctx.request_id, cause = %refusal, "request refused");
         }
-        self.write(session, ctx, answer.head, answer.body).await
+        let mut head = answer.head;
+        if head.status.is_server_error() && self.is_asked_by_envoy() {
+            // Envoy would make a bare 403 of it, and lose the word that something may have been paid.
+            head.set_status(409)?;
+        }
+        self.write(session, ctx, head, answer.body).await
+    }
+
+    fn is_asked_by_envoy(&self) -> bool {
+        let asked = self.forward_auth.as_deref();
+        asked.is_some_and(|asked| asked.asked_by == AskingProxy::Envoy)
     }
 
     pub(super) async fn write(

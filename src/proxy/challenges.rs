@@ -5,6 +5,7 @@
 //! other request is told to come to `public_origin`, and meets it there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -20,6 +21,9 @@ use crate::proxy::{Generation, watched};
 
 /// Where an ACME server looks. Rule: RFC 8555, section 8.3.
 const CHALLENGES: &[u8] = b"/.well-known/acme-challenge/";
+
+/// How long a client may take to read an answer.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 
 /// Answers challenges.
 pub struct Challenges {
@@ -39,8 +43,11 @@ enum Answer {
 
 impl Challenges {
     fn answer(&self, method: &Method, target: &[u8]) -> Answer {
-        let origin = Arc::clone(&self.in_force.load().seller.public_origin);
-        answer(&self.tokens, &origin, method, target)
+        let in_force = self.in_force.load();
+        if target.len() > in_force.target_bytes_max {
+            return Answer::Nothing;
+        }
+        answer(&self.tokens, &in_force.seller.public_origin, method, target)
     }
 }
 
@@ -99,14 +106,25 @@ impl HttpServerApp for Challenges {
         let is_head = request.method == Method::HEAD;
         let answer = self.answer(&request.method, request.raw_path());
         let (head, body) = answer.response().ok()?;
-        session.write_response_header(Box::new(head)).await.ok()?;
-        if !is_head && !body.is_empty() {
-            let body = Bytes::from(body);
-            session.write_response_body(body, true).await.ok()?;
-        }
-        session.finish().await.ok()?;
+        let body = Bytes::from(if is_head { String::new() } else { body });
+        // Who does not read is let go: its place is one of those that buyers need.
+        let written = write(session, head, body);
+        tokio::time::timeout(WRITE_MAX, written).await.ok()?.ok()?;
         None
     }
+}
+
+async fn write(
+    mut session: ServerSession,
+    head: ResponseHeader,
+    body: Bytes,
+) -> pingora::Result<()> {
+    session.write_response_header(Box::new(head)).await?;
+    if !body.is_empty() {
+        session.write_response_body(body, true).await?;
+    }
+    session.finish().await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -49,6 +49,12 @@ impl Wall {
             );
             return self.refuse(session, ctx, &Refusal::PeerNotTrusted).await;
         }
+        if headers::has_disguise(session.req_header()) {
+            // The proxy forwards it, and takes out what it knows only by its right name.
+            let refusal =
+                Refusal::BadRequest("a header is spelled so that it may be taken for another");
+            return self.refuse(session, ctx, &refusal).await;
+        }
         let method = match self.read_original(session, ctx, asked.asked_by) {
             Ok(method) => method,
             Err(refusal) => return self.refuse(session, ctx, &refusal).await,

@@ -2,6 +2,7 @@
 //!
 //! Names are compared with `_` read as `-`: CGI and WSGI origins cannot tell the two apart.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -117,12 +118,25 @@ fn may_be_unwanted(name: &HeaderName) -> bool {
     )
 }
 
-fn dashed(name: &HeaderName) -> std::borrow::Cow<'_, str> {
-    if name.as_str().contains('_') {
-        name.as_str().replace('_', "-").into()
-    } else {
-        name.as_str().into()
+/// The name with a dash for all that is neither letter nor digit. CGI and its heirs do not tell `_` from
+/// `-`, and PHP turns `.` into `_`.
+fn dashed(name: &HeaderName) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
+    if name.as_str().bytes().all(|b| b == b'-' || is_plain(b)) {
+        return name.as_str().into();
     }
+    let dashed = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    name.as_str().chars().map(dashed).collect::<String>().into()
+}
+
+/// Whether a header has a name that an origin may take for one which the wall, or the proxy that asks
+/// it, sets or takes out: `X_HTTP_Method_Override`, `X.Farewall.Payer`.
+pub(super) fn has_disguise(request: &RequestHeader) -> bool {
+    request.headers.keys().any(|name| {
+        let dashed = dashed(name);
+        dashed != name.as_str()
+            && (is_ours(&dashed) || is_override(&dashed) || is_forwarding(&dashed))
+    })
 }
 
 /// Takes out of a request what must not reach an upstream.
@@ -375,6 +389,7 @@ mod tests {
         for name in [
             "X-Farewall-Payer",
             "x_farewall_payer",
+            "x.farewall.payer",
             "X-Farewall_Payment-Id",
             "PAYMENT-SIGNATURE",
             "payment_signature",

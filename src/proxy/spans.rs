@@ -27,11 +27,11 @@ pub(super) fn export(
         let took = Duration::from_micros(ctx.phases.micros(phase)?);
         Some((phase.as_str(), (begun, begun.saturating_add(nanos(took)))))
     });
-    let method = ctx.original_method.as_ref().unwrap_or(&request.method);
+    let method = standard(ctx.original_method.as_ref().unwrap_or(&request.method));
     let rule = ctx.rule.as_deref().unwrap_or("-");
     let text = |value: &dyn std::fmt::Display| Attribute::Text(value.to_string());
     let mut attributes = vec![
-        ("http.request.method", text(method)),
+        ("http.request.method", text(&method)),
         ("farewall.request_id", text(&ctx.request_id)),
         ("farewall.rule", text(&rule)),
         ("farewall.outcome", text(&ctx.outcome.0)),
@@ -57,6 +57,16 @@ pub(super) fn export(
         is_failure: status >= 500,
         phases: phases.collect(),
     });
+}
+
+/// A span has a bounded size, and strangers do not make up its name. Rule: OpenTelemetry's conventions
+/// for HTTP, `http.request.method`.
+fn standard(method: &http::Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" | "TRACE"
+        | "CONNECT" | "QUERY") => known,
+        _ => "_OTHER",
+    }
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -172,7 +172,17 @@ async fn nothing_that_a_client_says_stands_for_the_wall() {
             "PAYMENT-SIGNATURE",
             "X-PAYMENT",
             "X-HTTP-Method-Override",
+            "X-HTTP-Method",
+            "X-Method-Override",
             "X-Original-URL",
+            "X-Original-URI",
+            "X-Original-Method",
+            "X-Original-Path",
+            "X-Rewrite-URL",
+            "X-Rewrite-URI",
+            "X-Replaced-Path",
+            "X-Script-Name",
+            "X-Envoy-Original-Path",
         ] {
             request = request.header(header, "forged");
         }
@@ -361,6 +371,25 @@ async fn only_asks_that_can_mean_one_thing_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_disguise_is_refused_because_the_proxy_would_hand_it_on() {
+    let (_wall, asked) = asked_wall("traefik", "127.0.0.1").await;
+    for name in [
+        "x_farewall_payer",
+        "x.farewall.payer",
+        "x_http_method_override",
+        "x-script_name",
+        "x_forwarded_for",
+    ] {
+        let disguised = ask(asked, "GET", "/health").header(name, "1");
+        assert_eq!(send(disguised).await.status, 400, "{name}");
+    }
+    for name in ["x-farewall-payer", "x.custom", "my_header"] {
+        let plain = ask(asked, "GET", "/health").header(name, "1");
+        assert_eq!(send(plain).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn envoy_asks_with_the_request_itself() {
     let (wall, asked) = asked_wall("envoy", "127.0.0.1").await;
     let itself = |method: Method, path: &str| {
@@ -376,6 +405,8 @@ async fn envoy_asks_with_the_request_itself() {
         assert_eq!(answer.status, 402, "{method}");
     }
     assert_eq!(send(itself(Method::GET, "/%68ealth")).await.status, 400);
+    let unsold = send(itself(Method::GET, "/v1/quote")).await;
+    assert_eq!(unsold.status, 409, "Envoy would make a bare 403 of a 501");
     let proof = Signer::new().proof(&offer(3000));
     let paid = itself(Method::PUT, "/before/report").header("PAYMENT-SIGNATURE", &proof);
     let paid = send(paid).await;

@@ -148,6 +148,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "proof::verify",
             "gate",
             "proxy::body",
+            "proxy::challenges",
             "proxy::door",
             "proxy::watched",
             "upstream",
