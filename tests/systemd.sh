@@ -201,6 +201,8 @@ if inside sh -c "kill -0 $pid 2>/dev/null"; then fail "the process before does n
 [ "$(inside systemctl is-active farewall)" = active ] || fail "the end of the process before ended the service"
 
 pid=$(main_pid)
+# Another file stands where the old one was, as after an installation.
+inside install -m 755 /opt/farewall/target/release/farewall /usr/local/bin/
 documented docs/upgrade.md 1
 [ "$(main_pid)" != "$pid" ] || fail "farewall upgrade replaces nothing"
 

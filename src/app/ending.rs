@@ -196,15 +196,18 @@ impl Ending {
         std::process::exit(0);
     }
 
-    /// The last thing: nothing is under way any more.
+    /// The last thing. A settlement that is still under way keeps what it has in hand until the process
+    /// ends: another wall would ask for it a second time, and each would believe an answer of its own.
     pub(super) fn leave(&self) {
+        if let Some(spans) = &self.spans {
+            self.runtime.block_on(spans.flush());
+        }
+        if self.settler.tasks() > 0 {
+            return;
+        }
         self.runtime.block_on(self.ledger.leave());
         if let Some(presence) = &self.presence {
             presence.end();
-        }
-        // Last of all: they are the least important.
-        if let Some(spans) = &self.spans {
-            self.runtime.block_on(spans.flush());
         }
     }
 

@@ -30,6 +30,10 @@ const START: Duration = Duration::from_secs(60);
 /// How long it may take to answer after that.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How often it is tried to give back what a new process that failed had claimed, and the time between.
+const GIVING_BACK_MAX: usize = 10;
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What is handed over.
 #[derive(Debug, Default)]
 pub(super) struct Kit {
@@ -137,9 +141,18 @@ fn program() -> Result<PathBuf, io::ErrorKind> {
     let found = match named.filter(has_place) {
         // Not resolved: a link may lead to the new version by then.
         Some(named) => std::path::absolute(named),
-        None => std::env::current_exe(),
+        None => on_the_path().map_or_else(std::env::current_exe, Ok),
     };
     found.map_err(|error| error.kind())
+}
+
+/// Where a shell, or a service manager, finds what was started by its name alone.
+fn on_the_path() -> Option<PathBuf> {
+    let name = std::env::args_os().next()?;
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(&name))
+        .find(|found| found.is_absolute() && found.is_file())
 }
 
 impl Upgrader {
@@ -257,11 +270,17 @@ impl Upgrader {
                 return;
             }
         }
-        let given_back = self.ledger.release_abandoned(self.clock.now());
-        match self.runtime.block_on(given_back) {
-            Ok(0) => {}
-            Ok(released) => tracing::warn!(released, "claims of the new process were given back"),
-            Err(error) => tracing::error!(%error, "claims of the new process stay for now"),
+        for _ in 0..GIVING_BACK_MAX {
+            let given_back = self.ledger.release_abandoned(self.clock.now());
+            match self.runtime.block_on(given_back) {
+                Ok(0) => break,
+                Ok(released) => {
+                    tracing::warn!(released, "claims of the new process were given back");
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "claims of the new process stay for now"),
+            }
+            std::thread::sleep(PAUSE);
         }
         if let Some(presence) = &self.presence {
             presence.set_company(false);

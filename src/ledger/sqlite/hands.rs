@@ -69,7 +69,8 @@ impl Hands {
         let walls = statement
             .query_map(params![state], |row| row.get::<_, i64>(0))?
             .collect::<rusqlite::Result<Vec<_>>>()?;
-        let gone = walls.into_iter().filter(|wall| self.is_free(Some(*wall)));
+        let others = walls.into_iter().filter(|wall| Some(*wall) != self.own());
+        let gone = others.filter(|wall| self.is_free(Some(*wall)));
         let gone: Vec<_> = gone.map(|wall| wall.to_string()).collect();
         Ok(gone.join(","))
     }

@@ -159,7 +159,7 @@ impl Writer {
 
     /// Writes these and what waits in one transaction, and answers. Returns how many there were.
     pub(super) fn write_together(&mut self, ops: Vec<Op>, waiting: &Receiver<Op>) -> usize {
-        let ops = ops.into_iter().chain(waiting.try_iter()).take(BATCH_MAX);
+        let mut ops = ops.into_iter().chain(waiting.try_iter()).take(BATCH_MAX);
         let orphans = std::mem::take(&mut self.orphans);
         if let Err(cause) = self.connection.execute_batch("BEGIN IMMEDIATE") {
             for Orphan { id, .. } in orphans {
@@ -172,12 +172,17 @@ impl Writer {
             self.give_back(id, now);
         }
         let mut answers = Vec::new();
-        for op in ops {
+        for op in ops.by_ref() {
             answers.push(self.apply(op));
             // A full disk and its like end the whole transaction, not only the statement.
             if self.connection.is_autocommit() {
-                return self.fail(answers, FileFault::RolledBack);
+                break;
             }
+        }
+        if self.connection.is_autocommit() {
+            // Those that had their turn, and those that were taken and had not.
+            answers.extend(ops.map(|op| self.not_begun(op)));
+            return self.fail(answers, FileFault::RolledBack);
         }
         reach(Step::BeforeCommit);
         if let Err(cause) = self.connection.execute_batch("COMMIT") {
