@@ -242,8 +242,9 @@ impl Acme {
                 pace::renewal(validity, self.spread)
             }
             Err(error) => {
-                self.failed(name, &error, begun.next_order_at);
-                begun.next_order_at
+                let again = self.store.pace(name).next_order_at;
+                self.failed(name, &error, again);
+                again
             }
         }
     }
@@ -269,9 +270,18 @@ impl Acme {
         };
         let pem = pem.map_err(AcmeError::from)?;
         let path = self.store.certificate(name);
-        let validity = crate::tls::inspect(pem.as_bytes(), &path, name)?;
-        self.store.keep_certificate(name, &pem)?;
-        Ok(validity)
+        let kept = crate::tls::inspect(pem.as_bytes(), &path, name)
+            .map_err(AcmeError::from)
+            .and_then(|validity| {
+                self.store.keep_certificate(name, &pem)?;
+                Ok(validity)
+            });
+        if kept.is_err() {
+            // It counts among the few that the server issues in a week.
+            let now = self.clock.now();
+            self.store.keep_pace(name, &pace::Pace::in_vain(now))?;
+        }
+        kept
     }
 
     /// The account on record, or a new one.

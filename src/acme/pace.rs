@@ -80,6 +80,14 @@ impl Pace {
             next_order_at: now.plus(PAUSE_AFTER_SUCCESS_S.min(third_s)),
         }
     }
+
+    /// A certificate was issued, and cannot be used.
+    pub(super) fn in_vain(now: UnixSeconds) -> Self {
+        Self {
+            failures: 0,
+            next_order_at: now.plus(PAUSE_AFTER_SUCCESS_S),
+        }
+    }
 }
 
 /// When a certificate is renewed: when two thirds of its life are over, up to a thirtieth of it earlier.

@@ -121,20 +121,28 @@ fn page(
         let next = at.plus(1);
         filter.until = Some(filter.until.map_or(next, |until| until.min(next)));
     }
-    let (mut records, mut more) = (Vec::new(), false);
-    ledger.each(&filter, &mut |record| {
-        if after.is_some_and(|cursor| !cursor.is_before(&record)) {
-            return ControlFlow::Continue(());
+    // One more than the page tells whether there is a next one. What is skipped makes the first try too
+    // short only where many were claimed within the second of the cursor.
+    let mut asked = limit.saturating_add(1);
+    loop {
+        filter.limit = Some(u32::try_from(asked).unwrap_or(u32::MAX));
+        let (mut records, mut seen) = (Vec::new(), 0_usize);
+        ledger.each(&filter, &mut |record| {
+            seen = seen.saturating_add(1);
+            if after.is_none_or(|cursor| cursor.is_before(&record)) {
+                records.push(record);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let is_all = seen < asked;
+        if is_all || records.len() > limit {
+            let more = records.len() > limit;
+            records.truncate(limit);
+            let next = records.last().filter(|_| more).map(Cursor::of);
+            return Ok((records, next));
         }
-        if records.len() == limit {
-            more = true;
-            return ControlFlow::Break(());
-        }
-        records.push(record);
-        ControlFlow::Continue(())
-    })?;
-    let next = records.last().filter(|_| more).map(Cursor::of);
-    Ok((records, next))
+        asked = asked.saturating_mul(2);
+    }
 }
 
 async fn listed(admin: Arc<Admin>, asked: Asked, only: Option<(&[Standing], bool)>) -> Response {

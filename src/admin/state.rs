@@ -63,7 +63,7 @@ pub struct AdminParts {
 pub struct Admin {
     parts: AdminParts,
     reader: OnceCell<Arc<LedgerReader>>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
     pub(super) listeners: Arc<Semaphore>,
 }
 
@@ -74,7 +74,7 @@ impl Admin {
         Arc::new(Self {
             parts,
             reader: OnceCell::new(),
-            reads: Semaphore::new(READS_MAX),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
         })
     }
@@ -114,7 +114,8 @@ impl Admin {
         read: impl FnOnce(&LedgerReader, &Self) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         const STOPPED: LedgerError = LedgerError::Closed("the reading thread stopped");
-        let _place = self.reads.acquire().await.map_err(|_| STOPPED)?;
+        let place = Arc::clone(&self.reads).acquire_owned();
+        let place = place.await.map_err(|_| STOPPED)?;
         let opened = self.reader.get_or_try_init(|| async {
             // Neither changes without a restart.
             let settings = &self.in_force().settings;
@@ -124,9 +125,13 @@ impl Admin {
             opened.unwrap_or(Err(STOPPED))
         });
         let (reader, this) = (Arc::clone(opened.await?), Arc::clone(self));
-        tokio::task::spawn_blocking(move || read(&reader, &this))
-            .await
-            .unwrap_or(Err(STOPPED))
+        let reading = move || {
+            // Kept to the end of the read, also when nobody waits for it any more.
+            let _place = place;
+            read(&reader, &this)
+        };
+        let read = tokio::task::spawn_blocking(reading).await;
+        read.unwrap_or(Err(STOPPED))
     }
 }
 
