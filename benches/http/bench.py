@@ -199,7 +199,7 @@ def main():
     if not args.quick:
         growth.plots()
     how = f"Medians of {args.rounds} alternated rounds of {args.seconds} s, lowest and highest in brackets."
-    results = {"machine": machine.describe(), "commit": built_from().read_text(), "date": datetime.date.today().isoformat(),
+    results = {"machine": machine.describe(), "commit": built_from().read_text().strip(), "date": datetime.date.today().isoformat(),
                "how": how, "order": ORDER, "rows": measured}
     if measured:
         results = report.save(args.out / ("quick.json" if args.quick else "results.json"), results)
