@@ -6,6 +6,7 @@
 pub mod money;
 pub mod clock;
 pub mod code;
+pub mod causes;
 pub mod failpoint;
 pub mod chain;
 pub mod settlement;

@@ -11,6 +11,7 @@ use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use reqwest::{Body, Client, redirect};
 
 use super::AcmeError;
+use crate::causes::causes;
 
 /// For one request and its answer.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -89,16 +90,4 @@ impl HttpClient for Http {
 
 fn broken(error: reqwest::Error) -> Error {
     Error::Other(causes(&error).into())
-}
-
-/// The error with what is behind it: "error sending request" alone says nothing.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

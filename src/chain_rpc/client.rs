@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::RpcFault;
+use crate::causes::causes;
 use crate::config::settings::NetworkSettings;
 
 /// Bytes of one answer: a block of hashes or a receipt of a large batch fits many times.
@@ -132,17 +133,6 @@ fn read(method: &'static str, status: u16, body: &[u8]) -> Result<Value, RpcFaul
         Some(_) | None if status != 200 => Err(RpcFault::Status(status)),
         Some(_) | None => Err(RpcFault::Junk(method)),
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use crate::causes::causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::FacilitatorSettings;
 use crate::facilitator::http::answer::{RawAnswer, SettleReading};
@@ -371,15 +372,4 @@ fn fault_of(error: reqwest::Error) -> FacilitatorFault {
     } else {
         FacilitatorFault::Broken(text)
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
