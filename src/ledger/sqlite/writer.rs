@@ -172,12 +172,12 @@ impl Writer {
             self.give_back(id, now);
         }
         let mut answers = Vec::new();
-        for op in ops.by_ref() {
+        // A full disk and its like end the whole transaction, not only the statement. A write after that would
+        // stay, and be answered as one that failed.
+        while !self.connection.is_autocommit()
+            && let Some(op) = ops.next()
+        {
             answers.push(self.apply(op));
-            // A full disk and its like end the whole transaction, not only the statement.
-            if self.connection.is_autocommit() {
-                break;
-            }
         }
         if self.connection.is_autocommit() {
             // Those that had their turn, and those that were taken and had not.
