@@ -89,7 +89,6 @@ impl ProxyHttp for Wall {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
-        watched::head_was_read();
         self.under_way.fetch_add(1, Ordering::SeqCst);
         let under_way = context::UnderWay(Arc::clone(&self.under_way));
         RequestCtx::new(self.in_force.load_full(), under_way)
@@ -99,6 +98,7 @@ impl ProxyHttp for Wall {
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
+        watched::head_was_read(body::wire_bytes(session.req_header()));
         // Each pipelined request is read only after the answer before it, and passes the same gate.
         session.as_downstream_mut().set_pipelining_enabled(true);
         Ok(())

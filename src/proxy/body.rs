@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use http::header::EXPECT;
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use pingora::http::RequestHeader;
 use pingora::prelude::Session;
 use pingora::{Error, ErrorType, Result};
 use sha2::{Digest, Sha256};
@@ -15,6 +16,20 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// How long that may take.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(1000);
+
+/// How many bytes of body follow the head of a request of HTTP/1; `None` where that is not said in
+/// one plain number.
+pub(super) fn wire_bytes(request: &RequestHeader) -> Option<usize> {
+    if request.headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Some(0),
+        (Some(length), None) => length.to_str().ok()?.parse().ok(),
+        (Some(_), Some(_)) => None,
+    }
+}
 
 /// Reads an unwanted body when it is small and comes quickly; otherwise leaves it.
 pub(super) async fn drain_small(session: &mut Session) {

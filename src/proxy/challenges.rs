@@ -100,7 +100,7 @@ impl HttpServerApp for Challenges {
         if !session.read_request().await.ok()? {
             return None;
         }
-        watched::head_was_read();
+        watched::head_was_read(None);
         session.set_keepalive(None);
         let request = session.req_header();
         let is_head = request.method == Method::HEAD;

@@ -3,6 +3,7 @@
 //! HTTP/1 is read through [`Watched`], which bounds request heads. HTTP/2 has its own bounds, which
 //! are set where the server is made, but for the time of its first bytes.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,18 +112,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
         }
     }
 
-    /// The requests of an HTTP/1 connection, one after the other.
+    /// The requests of an HTTP/1 connection, one after the other. Only with a whole head there is a
+    /// session: while a connection is idle, it needs none.
     async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
         let progress = Arc::new(Progress::default());
-        let mut watched = Watched::new(stream, self.head_limits(), Arc::clone(&progress));
-        progress.begin();
-        if watched.head().await.is_err() {
-            return;
-        }
-        let mut next: (Stream, Option<HttpPersistentSettings>) = (Box::new(watched), None);
-        loop {
-            let (stream, earlier) = next;
-            let mut session = ServerSession::new_http1(stream);
+        let watched = Watched::new(stream, self.head_limits(), Arc::clone(&progress));
+        let mut watched = Box::new(watched);
+        let mut earlier: Option<HttpPersistentSettings> = None;
+        let mut ending = shutdown.clone();
+        let mut head = watched.head().await;
+        while head.is_ok() {
+            let mut session = ServerSession::new_http1(watched);
             match earlier {
                 Some(settings) => settings.apply_to_session(&mut session),
                 None => session.set_keepalive(Some(self.limits.idle_timeout.as_secs().max(1))),
@@ -134,8 +134,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
             let Some(reused) = progress.of_one_request(served).await else {
                 return;
             };
-            next = reused.consume();
-            progress.begin();
+            let (stream, settings) = reused.consume();
+            let Ok(again) = stream.into_any().downcast() else {
+                return;
+            };
+            (watched, earlier) = (again, settings);
+            watched.expect_next();
+            head = next_head(&mut watched, &mut ending).await;
         }
     }
 
@@ -150,6 +155,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
         let mut begin = [0; H2_PREFACE.len()];
         let peeked = timeout(self.limits.head_timeout, stream.try_peek(&mut begin)).await;
         Some(peeked.ok()?.ok()? && begin == *H2_PREFACE)
+    }
+}
+
+/// The head after a request that was answered. A server that ends waits for none.
+async fn next_head(watched: &mut Watched, shutdown: &mut ShutdownWatch) -> io::Result<()> {
+    tokio::select! {
+        biased; // what has come already is answered
+        head = watched.head() => head,
+        _ = shutdown.wait_for(|ends| *ends) => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

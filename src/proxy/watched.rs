@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -43,9 +43,17 @@ pub(super) struct HeadLimits {
     pub(super) idle_timeout: Duration,
 }
 
-/// Which head is awaited: the nth while the number is odd, none while it is even.
+/// What is known of the request that is read, to its connection and to whoever serves it.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicUsize);
+pub(super) struct Progress {
+    /// A head is awaited, or read.
+    reads_head: AtomicBool,
+    /// Bytes of the body that it declares, or [`UNKNOWN`].
+    body_bytes: AtomicUsize,
+}
+
+/// A body whose bytes on the wire are not declared.
+const UNKNOWN: usize = usize::MAX;
 
 tokio::task_local! {
     /// Of the connection whose request this task serves.
@@ -53,39 +61,25 @@ tokio::task_local! {
 }
 
 impl Progress {
-    /// From now on the next head is awaited.
-    pub(super) fn begin(&self) {
-        self.go_to(1);
-    }
-
     /// Runs what reads the request, until [`head_was_read`] is called from within, and answers it.
     pub(super) async fn of_one_request<T>(self: &Arc<Self>, serve: impl Future<Output = T>) -> T {
         PROGRESS.scope(Arc::clone(self), serve).await
     }
 
-    fn awaited(&self) -> Option<usize> {
-        let nth = self.0.load(Ordering::Acquire);
-        (nth % 2 == 1).then_some(nth)
-    }
-
-    /// On to the next odd number, or the next even one. One task at a time does this.
-    fn go_to(&self, parity: usize) {
-        let step = |nth: usize| {
-            nth.wrapping_add(1)
-                .wrapping_add(usize::from(nth % 2 == parity))
-        };
-        self.0
-            .store(step(self.0.load(Ordering::Acquire)), Ordering::Release);
+    fn begin(&self) {
+        self.body_bytes.store(UNKNOWN, Ordering::Release);
+        self.reads_head.store(true, Ordering::Release);
     }
 }
 
-/// Whoever serves a request says so when it has one: what follows is no head any more.
-pub(super) fn head_was_read() {
+/// Whoever serves a request says so when it has one: what follows is no head any more, but so many
+/// bytes of a body, when that is known.
+pub(super) fn head_was_read(body_bytes: Option<usize>) {
     // HTTP/2 connections have no progress: their heads are bounded by the protocol's own settings.
     let _ = PROGRESS.try_with(|progress| {
-        if progress.awaited().is_some() {
-            progress.go_to(0);
-        }
+        let bytes = body_bytes.unwrap_or(UNKNOWN);
+        progress.body_bytes.store(bytes, Ordering::Release);
+        progress.reads_head.store(false, Ordering::Release);
     });
 }
 
@@ -94,12 +88,19 @@ pub(super) struct Watched {
     inner: Stream,
     limits: HeadLimits,
     progress: Arc<Progress>,
-    head: usize,
     stage: Stage,
+    /// No head came before this one.
+    is_first: bool,
+    /// Nothing of this head was handed out before it was awaited.
+    begins_here: bool,
     held: BytesMut,
     searched: usize,
-    /// Line ends before this head that were handed out already.
+    /// Line ends before this head.
     blank: usize,
+    /// Where the head ends, once it is whole.
+    head_bytes: Option<usize>,
+    /// Bytes that were handed out since the head was awaited.
+    handed_out: usize,
     /// The client closed before a head was whole.
     closed: bool,
     /// Bytes of the preface of HTTP/2 that are yet to come, before the timer ends.
@@ -122,15 +123,19 @@ enum Stage {
 impl Watched {
     /// A new connection, whose first head is awaited from now on.
     pub(super) fn new(inner: Stream, limits: HeadLimits, progress: Arc<Progress>) -> Self {
+        progress.begin();
         Self {
             inner,
             limits,
             progress,
-            head: 0,
             stage: Stage::Waiting,
+            is_first: true,
+            begins_here: true,
             held: BytesMut::new(),
             searched: 0,
             blank: 0,
+            head_bytes: None,
+            handed_out: 0,
             closed: false,
             preface: 0,
             timer: Box::pin(sleep(limits.timeout)),
@@ -140,11 +145,10 @@ impl Watched {
     /// A new connection that will speak HTTP/2, and has the time of a head to begin with it: pingora
     /// waits for ever. What follows is bounded by the idle time of HTTP/2.
     pub(super) fn http2(inner: Stream, limits: HeadLimits) -> Self {
-        let preface = H2_PREFACE_BYTES;
-        Self {
-            preface,
-            ..Self::new(inner, limits, Arc::default())
-        }
+        let mut watched = Self::new(inner, limits, Arc::default());
+        watched.preface = H2_PREFACE_BYTES;
+        watched.progress.reads_head.store(false, Ordering::Release);
+        watched
     }
 
     fn poll_preface(
@@ -163,15 +167,36 @@ impl Watched {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Whether all that was handed out belongs to the request that was read last: then what comes
+    /// next begins with a head, and nothing of it is anywhere else.
+    pub(super) fn begins_anew(&self) -> bool {
+        let body = self.progress.body_bytes.load(Ordering::Acquire);
+        let whole = self.head_bytes.and_then(|head| head.checked_add(body));
+        self.begins_here && body != UNKNOWN && whole == Some(self.handed_out)
+    }
+
+    /// From now on the next head of the connection is awaited.
+    pub(super) fn expect_next(&mut self) {
+        self.begins_here = self.begins_anew();
+        self.is_first = false;
+        (self.stage, self.searched, self.blank) = (Stage::Waiting, 0, 0);
+        (self.head_bytes, self.handed_out) = (None, 0);
+        self.set_timer(self.limits.idle_timeout);
+        self.progress.begin();
+    }
+
     /// Waits until the head is whole. Who does so before there is a session spares its memory, of
-    /// which pingora takes some 30 KiB.
+    /// which pingora takes some 20 KiB. Of a head that does not begin here, that cannot be told:
+    /// then there is no waiting.
     ///
     /// # Errors
     ///
     /// When no head came, not all of it, or it was refused.
     pub(super) async fn head(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut ReadBuf::new(&mut [])))
-            .await?;
+        if !self.begins_here {
+            return Ok(());
+        }
+        std::future::poll_fn(|cx| self.poll_head(cx)).await?;
         // pingora would write a line about it, and strangers could fill the log.
         if self.closed {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -193,30 +218,31 @@ impl Watched {
             if self.stage == Stage::Refused {
                 return self.poll_linger(cx);
             }
-            if self.searched == 0 {
-                let blank = leading_line_ends(&self.held);
-                if self.head == 1 {
-                    self.held.advance(blank);
-                } else if blank > 0 {
-                    self.blank = self.blank.saturating_add(blank);
-                    self.start_reading();
-                    if self.blank > self.limits.bytes_max {
-                        self.refuse(cx, &TOO_LARGE);
-                    } else if self.timer.as_mut().poll(cx).is_ready() {
-                        self.refuse(cx, &TOO_SLOW);
-                    } else {
-                        return Poll::Ready(Ok(blank));
-                    }
+            let blank = match self.searched {
+                0 => leading_line_ends(&self.held),
+                _ => 0,
+            };
+            if blank > 0 && !self.is_first {
+                self.blank = self.blank.saturating_add(blank);
+                self.start_reading();
+                if self.blank > self.limits.bytes_max {
+                    self.refuse(cx, &TOO_LARGE);
                     continue;
+                } else if self.timer.as_mut().poll(cx).is_ready() {
+                    self.refuse(cx, &TOO_SLOW);
+                    continue;
+                } else if !self.begins_here {
+                    return Poll::Ready(Ok(blank));
                 }
             }
+            self.held.advance(blank);
             let end = end_of_head(&self.held, &mut self.searched);
             if end.unwrap_or(self.held.len()) > self.limits.bytes_max {
                 self.refuse(cx, &TOO_LARGE);
                 continue;
             }
             if end.is_some() {
-                self.stage = Stage::Whole;
+                (self.stage, self.head_bytes) = (Stage::Whole, end);
                 return Poll::Ready(Ok(self.held.len()));
             }
             if !self.held.is_empty() {
@@ -241,32 +267,10 @@ impl Watched {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Reading;
             // The first head's time runs from the beginning of the connection.
-            if self.head > 1 {
+            if !self.is_first {
                 self.set_timer(self.limits.timeout);
             }
         }
-    }
-
-    /// Reads a head that comes in one piece where the reader wants it; whether it did. Anything else
-    /// is held, and left to [`Self::poll_head`].
-    fn poll_whole_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<bool>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        let read = buf.filled().get(before..).unwrap_or_default();
-        if !read.starts_with(b"\r")
-            && !read.starts_with(b"\n")
-            && end_of_lines(read, 0).is_some_and(|end| end <= self.limits.bytes_max)
-        {
-            self.stage = Stage::Whole;
-            return Poll::Ready(Ok(true));
-        }
-        self.held.extend_from_slice(read);
-        buf.set_filled(before);
-        Poll::Ready(Ok(false))
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -335,9 +339,9 @@ impl HeadRefusal {
     }
 }
 
-/// How many bytes of line ends it begins with. Before the first head of a connection they say
-/// nothing and are dropped. Later they may be the end of a line, or of the head, whose beginning
-/// pingora has already, because it came with the request before.
+/// How many bytes of line ends it begins with. Before a head they say nothing and are dropped. But
+/// they may be the end of a line, or of the head, whose beginning pingora has already, because it came
+/// with the request before.
 fn leading_line_ends(bytes: &[u8]) -> usize {
     let ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
     ends.count()
@@ -348,11 +352,6 @@ fn leading_line_ends(bytes: &[u8]) -> usize {
 fn end_of_head(head: &[u8], searched: &mut usize) -> Option<usize> {
     let from = searched.saturating_sub(2);
     *searched = head.len();
-    end_of_lines(head, from)
-}
-
-/// Where the first empty line ends, looking from there on.
-fn end_of_lines(head: &[u8], from: usize) -> Option<usize> {
     let tail = head.get(from..)?;
     let lines = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
     for (at, _) in lines {
@@ -378,35 +377,22 @@ impl AsyncRead for Watched {
             return this.poll_preface(cx, buf);
         }
         let mut allowed = usize::MAX;
-        if let Some(head) = this.progress.awaited() {
-            if this.head != head {
-                (this.stage, this.searched, this.blank) = (Stage::Waiting, 0, 0);
-                if this.head > 0 {
-                    this.set_timer(this.limits.idle_timeout);
-                }
-                this.head = head;
-            }
-            if this.stage == Stage::Waiting
-                && this.held.is_empty()
-                && buf.remaining() > 0
-                && let Poll::Ready(whole) = this.poll_whole_head(cx, buf)
-                && whole?
-            {
-                return Poll::Ready(Ok(()));
-            }
-            if this.stage != Stage::Whole {
-                allowed = ready!(this.poll_head(cx))?;
-            }
+        if this.stage != Stage::Whole && this.progress.reads_head.load(Ordering::Acquire) {
+            allowed = ready!(this.poll_head(cx))?;
         }
+        let before = buf.filled().len();
         if this.held.is_empty() {
-            return Pin::new(&mut this.inner).poll_read(cx, buf);
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        } else {
+            let taken = this.held.len().min(allowed).min(buf.remaining());
+            buf.put_slice(&this.held.split_to(taken));
         }
-        let taken = this.held.len().min(allowed).min(buf.remaining());
-        buf.put_slice(&this.held.split_to(taken));
         if this.held.is_empty() {
             // Between requests a connection holds no buffer.
             this.held = BytesMut::new();
         }
+        let read = buf.filled().len().saturating_sub(before);
+        this.handed_out = this.handed_out.saturating_add(read);
         Poll::Ready(Ok(()))
     }
 }

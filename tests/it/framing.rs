@@ -316,3 +316,45 @@ async fn an_unpaid_post_keeps_its_connection() {
     assert!(text.starts_with("HTTP/1.1 402"));
     assert!(!text.to_lowercase().contains("connection: close"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_every_framing_follow_one_another_on_one_connection() {
+    let wall = Wall::start().await;
+    let get = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let chunked = "POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let unpaid = "POST /v1/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    let priced = "GET /v1/quote HTTP/1.1\r\nHost: a\r\n\r\n";
+    // Who comes first decides how the connection waits for the next.
+    let orders = [
+        [get, post, get, priced, post, priced],
+        [post, get, unpaid, get, chunked, get],
+        [unpaid, priced, post, chunked, priced, get],
+        [priced, priced, get, unpaid, post, chunked],
+    ];
+    for order in orders {
+        let mut client = TcpStream::connect(wall.address).await.unwrap();
+        for (nth, request) in order.iter().enumerate() {
+            let (before, middle) = (wall.origin.seen().len(), request.len() / 2);
+            // In one piece, in two, behind line ends that say nothing.
+            let pieces = match nth % 3 {
+                0 => vec![request.to_string()],
+                1 => vec![request[..middle].to_owned(), request[middle..].to_owned()],
+                _ => vec![format!("\r\n\r\n{request}")],
+            };
+            for piece in &pieces {
+                client.write_all(piece.as_bytes()).await.unwrap();
+                client.flush().await.unwrap();
+            }
+            let free = request.contains("/health");
+            let answer = read_response(&mut client, false).await;
+            let want = if free { 200 } else { 402 };
+            assert_eq!(answer.status, want, "{nth}: {request:?} in {order:?}");
+            let seen = wall.origin.seen();
+            assert_eq!(seen.len(), before + usize::from(free), "{nth}: {request:?}");
+            if free && request.starts_with("POST") {
+                assert_eq!(wall.origin.last().body.as_ref(), b"hello");
+            }
+        }
+    }
+}

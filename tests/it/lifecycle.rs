@@ -3,9 +3,12 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::http2::{Http2, answer};
 use crate::support::protocol::Say;
+use crate::support::raw::read_response;
 use crate::support::wall::{farewall, free_address};
 use crate::support::{Setup, Signer, Wall, client, eventually, offer, send};
 
@@ -43,6 +46,38 @@ async fn what_is_under_way_is_finished_and_then_the_wall_ends() {
     assert!(since.elapsed() < SOON, "{:?}", since.elapsed());
     assert_eq!(wall.states(), ["delivered"]);
     assert_eq!(wall.sandbox.stats().settled, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_wait_for_a_request_end_before_what_is_under_way_does() {
+    let wall = Wall::start().await;
+    let mut idle = Vec::new();
+    // One after another kind of request; the last one has sent another half.
+    for sent in [
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v1/quote HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+        "POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /hea",
+    ] {
+        let mut client = TcpStream::connect(wall.address).await.unwrap();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        let status = read_response(&mut client, false).await.status;
+        assert!(matches!(status, 200 | 402), "{sent:?}: {status}");
+        idle.push((sent, client));
+    }
+    let proof = Signer::new().proof(&offer(2000));
+    let request = wall.request(Method::GET, "/v1/slow?ms=600000");
+    let under_way = tokio::spawn(request.header("PAYMENT-SIGNATURE", proof).send());
+    eventually("the origin works", || wall.origin.hits("/v1/slow") == 1);
+    wall.ask_to_end();
+    for (sent, client) in &mut idle {
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(SOON, client.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "held after {sent:?}");
+        assert_eq!(rest, b"", "{sent:?}");
+    }
+    assert!(!under_way.is_finished());
 }
 
 #[tokio::test(flavor = "multi_thread")]

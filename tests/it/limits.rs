@@ -6,10 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::frames::Frames;
 use crate::support::http2::answer;
 use crate::support::protocol::{Everywhere, Protocol, Say};
+use crate::support::raw::read_response;
 use crate::support::wall::BINARY;
 use crate::support::{Setup, Signer, Wall, eventually, offer, raw_request, send};
 
@@ -112,6 +114,32 @@ async fn a_connection_that_does_not_begin_with_http2_in_time_is_closed() {
     // Who began in time may rest now.
     let say = Say::new("GET", "/health").request("https");
     assert_eq!(good.send(say).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_without_a_next_request_is_closed_in_time() {
+    let setup = Setup {
+        limits: "idle_timeout_ms = 700".to_owned(),
+        ..Setup::default()
+    };
+    let wall = setup.start().await;
+    for sent in [
+        "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v1/quote HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi",
+        "POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(wall.address).await.unwrap();
+        for _ in 0..2 {
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let status = read_response(&mut stream, false).await.status;
+            assert!(matches!(status, 200 | 402), "{sent:?}: {status}");
+        }
+        let mut rest = Vec::new();
+        let end = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
+        assert!(end.is_ok(), "held after {sent:?}");
+        assert_eq!(rest, b"", "{sent:?}");
+    }
 }
 
 /// pingora keeps the time between two pieces of a body in HTTP/1 only; in HTTP/2 the request ends
