@@ -46,7 +46,7 @@ use crate::proof::cache::Freshness;
 use crate::proof::check::CheckedProof;
 use crate::proof::verify::{VerifiedProof, Verifier, VerifyError};
 use crate::proof::{ProofHeaders, Signers};
-use crate::route::{Access, FreeRoute, RequestLine, RouteTable};
+use crate::route::{Access, FreeRoute, PricedRoute, RequestLine, RouteTable};
 use crate::settlement::{SettleWhen, State};
 use crate::target::{CanonicalHost, CanonicalTarget};
 use crate::throttle::{Client, Throttle, ThrottleLimits, Throttled, retry_after_s};
@@ -325,18 +325,36 @@ impl Gate {
             let rule = route.rule.clone();
             return Err(Refusal::SettlesAfterDelivery { rule });
         }
-        self.within_rate(ask, &route.rule, route.rate_limit)?;
-        within(ask, route.request_body_bytes_max)?;
-        let purchase = Purchase {
-            quote: route.price.quote(),
-            route,
-            path: ask.target.path.as_str().into(),
-            version: ask.proof.version(),
-        };
+        let purchase = self.price(ask, route)?;
         self.admit_priced(ask, &purchase)
             .await
             .inspect_err(count_refused)
             .map_err(|why| Refusal::Payment { why, purchase })
+    }
+
+    /// What [`Gate::admit`] says to a request under this rule that comes without a payment, for who
+    /// has found the rule in [`Gate::routes`] and need not wait for anything.
+    #[must_use]
+    pub fn refuse_unpaid(&self, ask: &Ask<'_>, route: Arc<PricedRoute>) -> Refusal {
+        match self.price(ask, route) {
+            Ok(purchase) => Refusal::Payment {
+                why: PaymentRefusal::Required,
+                purchase,
+            },
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// What the request would buy, for how much, when it may ask at all. Counts it.
+    fn price(&self, ask: &Ask<'_>, route: Arc<PricedRoute>) -> Result<Purchase, Refusal> {
+        self.within_rate(ask, &route.rule, route.rate_limit)?;
+        within(ask, route.request_body_bytes_max)?;
+        Ok(Purchase {
+            quote: route.price.quote(),
+            route,
+            path: ask.target.path.as_str().into(),
+            version: ask.proof.version(),
+        })
     }
 
     async fn admit_priced(

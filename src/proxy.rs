@@ -1,7 +1,8 @@
 //! pingora's `ProxyHttp`: translates a session, decides nothing.
 //!
 //! One door: every request passes `request_filter`, and so [`Gate::admit`], whatever its method,
-//! version or framing. Later phases read `RequestCtx`; without an admission there is no peer.
+//! version or framing. Later phases read `RequestCtx`; without an admission there is no peer. Only a
+//! plain request that has not paid may be refused earlier: `quick` can do nothing else.
 
 mod access;
 mod answers;
@@ -12,15 +13,18 @@ mod context;
 mod cors;
 mod door;
 mod forward_auth;
+mod head;
 mod headers;
+mod quick;
 mod respond;
 mod spans;
 mod trace;
 mod watched;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -89,8 +93,7 @@ impl ProxyHttp for Wall {
     type CTX = RequestCtx;
 
     fn new_ctx(&self) -> RequestCtx {
-        self.under_way.fetch_add(1, Ordering::SeqCst);
-        let under_way = context::UnderWay(Arc::clone(&self.under_way));
+        let under_way = context::UnderWay::count(&self.under_way);
         RequestCtx::new(self.in_force.load_full(), under_way)
     }
 
@@ -395,7 +398,24 @@ impl ProxyHttp for Wall {
             (None, None) => metrics::request(RuleMeter::none(), ctx.outcome.0, status, elapsed),
         }
         metrics::phases(&ctx.phases);
-        access::log(session.req_header(), ctx, status, elapsed, error);
+        let request = session.req_header();
+        access::Line {
+            request_id: &ctx.request_id,
+            headers: Some(&request.headers),
+            method: ctx
+                .original_method
+                .as_ref()
+                .unwrap_or(&request.method)
+                .as_str(),
+            rule: ctx.rule.as_deref(),
+            outcome: ctx.outcome.0,
+            status,
+            bought: ctx.bought.as_ref(),
+            phases: &ctx.phases,
+            elapsed,
+            error: error.map(|error| error as _),
+        }
+        .write();
         if let Some(spans) = &self.spans {
             spans::export(spans, session.req_header(), ctx, status, elapsed);
         }

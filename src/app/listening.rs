@@ -79,9 +79,9 @@ pub(super) fn server(
             forward_auth: forward_auth.clone().map(Arc::new),
             ..wall.clone()
         };
-        let proxy = proxy(&server.configuration, wall, &settings.limits, h2c);
+        let proxy = proxy(&server.configuration, wall.clone(), &settings.limits, h2c);
         let limits = DoorLimits::of(&settings.limits, h2c);
-        let door = Door::new(proxy, limits, Arc::clone(connections));
+        let door = Door::new(proxy, limits, Arc::clone(connections)).with_quick_answers(wall);
         let mut service = Listening {
             service: Service::new("farewall".to_owned(), door),
             sockets: Vec::new(),

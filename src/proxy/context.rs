@@ -133,7 +133,15 @@ impl Bought {
 }
 
 /// A request under way; the count goes down when it is dropped, panics included.
-pub(super) struct UnderWay(pub(super) Arc<AtomicUsize>);
+pub(super) struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    /// One more.
+    pub(super) fn count(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(all))
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -155,6 +163,10 @@ impl RequestId {
             }
         }
         Self(digits)
+    }
+
+    pub(super) const fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub(super) fn header(&self) -> Result<HeaderValue> {

@@ -1,7 +1,8 @@
 //! The door before pingora: how many connections there are, and how their requests are read.
 //!
-//! HTTP/1 is read through [`Watched`], which bounds request heads. HTTP/2 has its own bounds, which
-//! are set where the server is made, but for the time of its first bytes.
+//! HTTP/1 is read through [`Watched`], which bounds request heads, and a head is whole before there is a
+//! session for it. HTTP/2 has its own bounds, which are set where the server is made, but for the time
+//! of its first bytes.
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ use tokio::time::timeout;
 
 use crate::config::settings::{IpRange, Limits};
 use crate::metrics;
+use crate::proxy::Wall;
+use crate::proxy::quick::{Peer, Quick, Reply};
 use crate::proxy::watched::{HeadLimits, Progress, Watched};
 use crate::throttle::{Client, Share, Shares};
 
@@ -88,6 +91,7 @@ impl Connections {
 /// Lets connections in to `app`.
 pub struct Door<A> {
     app: Arc<A>,
+    quick: Option<Quick>,
     limits: DoorLimits,
     connections: Arc<Connections>,
 }
@@ -97,8 +101,19 @@ impl<A> Door<A> {
     pub fn new(app: A, limits: DoorLimits, connections: Arc<Connections>) -> Self {
         Self {
             app: Arc::new(app),
+            quick: None,
             limits,
             connections,
+        }
+    }
+
+    /// The same, where plain requests that have not paid are answered before they come to `app`, as
+    /// this wall would answer them there.
+    #[must_use]
+    pub fn with_quick_answers(self, wall: Wall) -> Self {
+        Self {
+            quick: Quick::of(wall),
+            ..self
         }
     }
 }
@@ -114,7 +129,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
 
     /// The requests of an HTTP/1 connection, one after the other. Only with a whole head there is a
     /// session: while a connection is idle, it needs none.
-    async fn serve_http1(&self, stream: Stream, shutdown: &ShutdownWatch) {
+    async fn serve_http1(&self, stream: Stream, mut peer: Peer, shutdown: &ShutdownWatch) {
         let progress = Arc::new(Progress::default());
         let watched = Watched::new(stream, self.head_limits(), Arc::clone(&progress));
         let mut watched = Box::new(watched);
@@ -122,6 +137,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
         let mut ending = shutdown.clone();
         let mut head = watched.head().await;
         while head.is_ok() {
+            if let Some(reply) = self.quick_answer(&mut watched, &mut peer, shutdown) {
+                if !reply.send(&mut watched).await {
+                    return;
+                }
+                watched.expect_next();
+                head = next_head(&mut watched, &mut ending).await;
+                continue;
+            }
             let mut session = ServerSession::new_http1(watched);
             match earlier {
                 Some(settings) => settings.apply_to_session(&mut session),
@@ -142,6 +165,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
             watched.expect_next();
             head = next_head(&mut watched, &mut ending).await;
         }
+    }
+
+    /// The answer that needs no session, when there is one. A server that ends says so in its last
+    /// answer, which pingora does.
+    fn quick_answer(
+        &self,
+        watched: &mut Watched,
+        peer: &mut Peer,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Reply> {
+        let quick = self.quick.as_ref().filter(|_| !*shutdown.borrow())?;
+        let reply = quick.answer(watched.whole_head()?, peer)?;
+        watched.skip_head();
+        Some(reply)
     }
 
     /// Whether the client begins as HTTP/2 does; `None` when it says nothing in time.
@@ -180,8 +217,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
         };
         let _counted = metrics::connection();
         let digest = stream.get_socket_digest();
-        let peer = digest.and_then(|d| Some(d.peer_addr()?.as_inet()?.ip()));
-        let _share = match self.connections.share(peer) {
+        let address = digest.and_then(|d| d.peer_addr()?.as_inet().copied());
+        let _share = match self.connections.share(address.map(|a| a.ip())) {
             Ok(share) => share,
             Err(reason) => {
                 metrics::connection_refused(reason);
@@ -194,7 +231,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
                 self.app.process_new(Box::new(watched), shutdown).await
             }
             Some(false) => {
-                self.serve_http1(stream, shutdown).await;
+                let is_tls = stream.get_ssl_digest().is_some();
+                let peer = Peer::new(address, is_tls);
+                self.serve_http1(stream, peer, shutdown).await;
                 None
             }
             None => None,

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::{ErrorType, OkOrErr, Result};
 use serde_json::json;
 
 use crate::chain::Network;
@@ -16,6 +16,8 @@ use crate::chain::assets::v1_name;
 use crate::challenge;
 use crate::gate::{PaymentRefusal, Purchase, Refusal, UpstreamFailure};
 use crate::proxy::code::Code;
+use crate::proxy::context::RequestId;
+use crate::proxy::wire::Wire;
 use crate::route::price::PriceRule;
 use crate::target::TargetError;
 use crate::x402::Version;
@@ -179,16 +181,73 @@ fn with_receipt(
 
 const ALLOWANCE_REQUIRED: ReasonCode = ReasonCode::ours(Reason::AllowanceRequired);
 
+/// An answer as it goes over an HTTP/1.1 connection that stays open.
+pub(super) struct OnWire {
+    pub(super) bytes: Vec<u8>,
+    pub(super) status: u16,
+    /// As of an [`Answer`].
+    pub(super) outcome: &'static str,
+}
+
+/// [`answer`] in bytes, the body left out where the request was `HEAD`.
+pub(super) fn on_wire(
+    refusal: &Refusal,
+    seller: &Seller,
+    request_id: &RequestId,
+    is_head: bool,
+) -> Result<OnWire> {
+    if let Refusal::Payment {
+        why: PaymentRefusal::Required,
+        purchase,
+    } = refusal
+        && let Some(first) = prepared(purchase, seller).and_then(|r| r.first.get())
+        && first.path == purchase.path
+        && let Some(bytes) = first
+            .wire
+            .as_ref()
+            .and_then(|w| w.fill(request_id, is_head))
+    {
+        return Ok(OnWire {
+            bytes,
+            status: Code::PaymentRequired.status(),
+            outcome: Code::PaymentRequired.as_str(),
+        });
+    }
+    let Answer {
+        head,
+        body,
+        outcome,
+    } = answer(refusal, seller)?;
+    let status = head.status.as_u16();
+    let wire = Wire::new(head, &body)?;
+    let bytes = wire.and_then(|wire| wire.fill(request_id, is_head));
+    let bytes = bytes.or_err(
+        ErrorType::InternalError,
+        "an answer has no place for its request",
+    )?;
+    Ok(OnWire {
+        bytes,
+        status,
+        outcome,
+    })
+}
+
 /// The answer to requests without payment under one rule.
 struct Required {
     challenge: challenge::Prepared,
     /// Complete, for the path that was asked for first: a rule for one path has no other.
-    first: OnceLock<(Arc<str>, ResponseHeader, Bytes)>,
+    first: OnceLock<First>,
 }
 
-/// 402 for a request without payment: nothing of it is rendered that was rendered before.
-fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
-    const CODE: Code = Code::PaymentRequired;
+struct First {
+    path: Arc<str>,
+    head: ResponseHeader,
+    body: Bytes,
+    wire: Option<Wire>,
+}
+
+/// What is kept of the answer; `None` where it cannot be.
+fn prepared<'a>(purchase: &'a Purchase, seller: &Seller) -> Option<&'a Required> {
     // Another kind of price may give each request another quote, and then has to be rendered.
     let PriceRule::Fixed(quote) = &purchase.route.price;
     let prepared = purchase.route.prepared.get_or_make(|| {
@@ -198,15 +257,21 @@ fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
             first: OnceLock::new(),
         })
     });
-    let Some(Some(required)) = prepared else {
+    prepared?.as_ref()
+}
+
+/// 402 for a request without payment: nothing of it is rendered that was rendered before.
+fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
+    const CODE: Code = Code::PaymentRequired;
+    let Some(required) = prepared(purchase, seller) else {
         return challenged(CODE.status(), CODE, None, purchase, seller);
     };
-    if let Some((path, head, body)) = required.first.get()
-        && *path == purchase.path
+    if let Some(first) = required.first.get()
+        && first.path == purchase.path
     {
         return Ok(Answer {
-            head: head.clone(),
-            body: body.clone(),
+            head: first.head.clone(),
+            body: first.body.clone(),
             outcome: CODE.as_str(),
         });
     }
@@ -214,12 +279,15 @@ fn required(purchase: &Purchase, seller: &Seller) -> Result<Answer> {
         return challenged(CODE.status(), CODE, None, purchase, seller);
     };
     let answer = offering(CODE.status(), CODE, challenge)?;
-    // Whoever was first: any path of the rule does.
-    let _ = required.first.set((
-        Arc::clone(&purchase.path),
-        answer.head.clone(),
-        answer.body.clone(),
-    ));
+    if required.first.get().is_none() {
+        // Whoever was first: any path of the rule does.
+        let _ = required.first.set(First {
+            path: Arc::clone(&purchase.path),
+            head: answer.head.clone(),
+            body: answer.body.clone(),
+            wire: Wire::new(answer.head.clone(), &answer.body)?,
+        });
+    }
     Ok(answer)
 }
 

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::metrics;
+use crate::proxy::head::{HeadRefusal, TOO_LARGE, TOO_SLOW, end_of_head, leading_line_ends};
 
 /// Bytes that every HTTP/2 connection begins with.
 const H2_PREFACE_BYTES: usize = 24;
@@ -66,6 +67,12 @@ impl Progress {
         PROGRESS.scope(Arc::clone(self), serve).await
     }
 
+    fn head_was_read(&self, body_bytes: Option<usize>) {
+        let bytes = body_bytes.unwrap_or(UNKNOWN);
+        self.body_bytes.store(bytes, Ordering::Release);
+        self.reads_head.store(false, Ordering::Release);
+    }
+
     fn begin(&self) {
         self.body_bytes.store(UNKNOWN, Ordering::Release);
         self.reads_head.store(true, Ordering::Release);
@@ -76,11 +83,7 @@ impl Progress {
 /// bytes of a body, when that is known.
 pub(super) fn head_was_read(body_bytes: Option<usize>) {
     // HTTP/2 connections have no progress: their heads are bounded by the protocol's own settings.
-    let _ = PROGRESS.try_with(|progress| {
-        let bytes = body_bytes.unwrap_or(UNKNOWN);
-        progress.body_bytes.store(bytes, Ordering::Release);
-        progress.reads_head.store(false, Ordering::Release);
-    });
+    let _ = PROGRESS.try_with(|progress| progress.head_was_read(body_bytes));
 }
 
 /// A stream that is watched while heads are read.
@@ -204,6 +207,23 @@ impl Watched {
         Ok(())
     }
 
+    /// The head, once it is whole, as long as nothing of it was handed out.
+    pub(super) fn whole_head(&self) -> Option<&[u8]> {
+        let is_here = self.stage == Stage::Whole && self.begins_here && self.handed_out == 0;
+        self.held.get(..self.head_bytes.filter(|_| is_here)?)
+    }
+
+    /// The request that the whole head is all of is answered by whoever has read it here.
+    pub(super) fn skip_head(&mut self) {
+        let head = self.head_bytes.unwrap_or(0).min(self.held.len());
+        self.held.advance(head);
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        self.handed_out = head;
+        self.progress.head_was_read(Some(0));
+    }
+
     fn set_timer(&mut self, after: Duration) {
         let now = Instant::now();
         self.timer
@@ -302,68 +322,6 @@ impl Watched {
             self.held.clear();
         }
     }
-}
-
-/// Why a head is not handed on.
-struct HeadRefusal {
-    status: &'static str,
-    code: &'static str,
-    message: &'static str,
-}
-
-const TOO_SLOW: HeadRefusal = HeadRefusal {
-    status: "408 Request Timeout",
-    code: "head_too_slow",
-    message: "The request line and headers did not arrive in time.",
-};
-
-const TOO_LARGE: HeadRefusal = HeadRefusal {
-    status: "431 Request Header Fields Too Large",
-    code: "head_too_large",
-    message: "The request line and headers are over the limit.",
-};
-
-impl HeadRefusal {
-    fn answer(&self) -> String {
-        let Self {
-            status,
-            code,
-            message,
-        } = self;
-        let body = format!("{{\"error\":\"{code}\",\"message\":\"{message}\"}}");
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        )
-    }
-}
-
-/// How many bytes of line ends it begins with. Before a head they say nothing and are dropped. But
-/// they may be the end of a line, or of the head, whose beginning pingora has already, because it came
-/// with the request before.
-fn leading_line_ends(bytes: &[u8]) -> usize {
-    let ends = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
-    ends.count()
-}
-
-/// Where a head ends: behind its empty line, after line feeds with or without carriage returns, as
-/// pingora's parser takes them.
-fn end_of_head(head: &[u8], searched: &mut usize) -> Option<usize> {
-    let from = searched.saturating_sub(2);
-    *searched = head.len();
-    let tail = head.get(from..)?;
-    let lines = tail.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    for (at, _) in lines {
-        let after = tail.get(at.saturating_add(1)..).unwrap_or_default();
-        let blank = match after {
-            [b'\n', ..] => 2,
-            [b'\r', b'\n', ..] => 3,
-            _ => continue,
-        };
-        return Some(from.saturating_add(at).saturating_add(blank));
-    }
-    None
 }
 
 impl AsyncRead for Watched {
@@ -494,45 +452,5 @@ impl GetSocketDigest for Watched {
 
     fn set_socket_digest(&mut self, digest: SocketDigest) {
         self.inner.set_socket_digest(digest);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How much of the bytes after blank lines is the head, after these reads; the last one ends it.
-    #[track_caller]
-    fn check(reads: &[&str], want: Option<usize>) {
-        let (mut head, mut searched, mut end) = (BytesMut::new(), 0, None);
-        for read in reads {
-            assert_eq!(end, None, "{reads:?}: too early");
-            head.extend_from_slice(read.as_bytes());
-            if searched == 0 {
-                // As before the first head of a connection.
-                head.advance(leading_line_ends(&head));
-            }
-            end = end_of_head(&head, &mut searched);
-        }
-        assert_eq!(end, want, "{reads:?}");
-    }
-
-    #[test]
-    fn a_head_ends_with_an_empty_line_however_it_arrives() {
-        check(&["GET / HTTP/1.1\r\nHost: a\r\n\r\n"], Some(27));
-        check(&["GET / HTTP/1.1\nHost: a\n\n"], Some(24));
-        check(&["GET / HTTP/1.1\r\nHost: a\n\r\nbody\n\n"], Some(26));
-        check(&["GET / HTTP/1.1\r\nHost: a\r\n"], None);
-        check(&["GET / HTTP/1.1\r\n\r", "\nbody"], Some(18));
-        check(&["GET / HTTP/1.1\r\n", "\r\n"], Some(18));
-        check(&["GET / HTTP/1.1\n", "\n"], Some(16));
-        check(&["\r\n\r\n"], None);
-        check(&["\r\n", "\r\n", "GET / HTTP/1.1\r\n\r\n"], Some(18));
-        let bytes: Vec<String> = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-            .chars()
-            .map(String::from)
-            .collect();
-        let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();
-        check(&bytes, Some(27));
     }
 }

@@ -38,6 +38,7 @@ mod packaging;
 mod paid_request;
 mod postgres;
 mod protocols;
+mod quick;
 mod reconcile;
 mod reload;
 mod replay;
