@@ -1,5 +1,5 @@
-//! Another proxy forwards, and asks the wall before: nginx and Caddy, as we ship their configurations,
-//! and the ways in which Traefik and Envoy ask, to the byte.
+//! Another proxy forwards, and asks the wall before: nginx, Caddy and Envoy, as we ship their
+//! configurations, and the ways in which Traefik and Envoy ask, to the byte.
 
 mod fronts;
 
@@ -10,7 +10,7 @@ use reqwest::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use self::fronts::{BOTH, Front, asked_wall, front, front_for};
+use self::fronts::{ALL, Front, asked_wall, front, front_for};
 use crate::support::{Answer, Signer, client, eventually, offer, raw_request, send};
 
 /// What an unpaid request gets, but for what differs from answer to answer.
@@ -22,7 +22,7 @@ fn told(answer: &Answer) -> (u16, Vec<Option<&str>>, &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_payment_the_client_gets_the_walls_own_challenge() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -32,9 +32,16 @@ async fn without_a_payment_the_client_gets_the_walls_own_challenge() {
             let direct = send(front.wall.request(method.clone(), path)).await;
             assert_eq!(asked.status, 402, "{name} {method}");
             assert!(asked.header("payment-required").is_some());
-            assert_eq!(told(&asked), told(&direct), "{name} {method}");
+            let mut expected = told(&direct);
+            if name == "envoy" && method == Method::HEAD {
+                // It takes the type of a body away with the body.
+                expected.1[1] = None;
+            }
+            assert_eq!(told(&asked), expected, "{name} {method}");
         }
-        for (path, status) in [("/admin/x", 403), ("/nowhere", 404), ("/v1/quote", 501)] {
+        // Of 5xx, Envoy would make a bare 403.
+        let unsold = if name == "envoy" { 409 } else { 501 };
+        for (path, status) in [("/admin/x", 403), ("/nowhere", 404), ("/v1/quote", unsold)] {
             assert_eq!(front.get(path).await.status, status, "{name} {path}");
         }
         assert_eq!(front.wall.origin.seen().len(), 0, "{name}");
@@ -44,7 +51,7 @@ async fn without_a_payment_the_client_gets_the_walls_own_challenge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paid_request_reaches_the_origin_as_it_was_with_who_paid() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -57,8 +64,12 @@ async fn a_paid_request_reaches_the_origin_as_it_was_with_who_paid() {
         let answer = send(request).await;
         assert_eq!(answer.status, 200, "{name}: {}", answer.body);
         assert_eq!(answer.receipt()["success"], true, "{name}");
+        // Envoy leaves that to the origin.
         let cache = answer.header("cache-control").unwrap_or_default();
-        assert!(cache.contains("private"), "{name}: {cache}");
+        assert!(
+            name == "envoy" || cache.contains("private"),
+            "{name}: {cache}"
+        );
         let seen = front.wall.origin.last();
         assert_eq!(seen.method, "POST", "{name}");
         assert_eq!(seen.target, "/before/echo?a=b%20c&d", "{name}");
@@ -84,7 +95,7 @@ async fn a_paid_request_reaches_the_origin_as_it_was_with_who_paid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn version_1_clients_get_their_receipt_too() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -101,7 +112,7 @@ async fn version_1_clients_get_their_receipt_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payment_buys_one_request_and_no_copy_of_it() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -133,7 +144,7 @@ async fn a_payment_buys_one_request_and_no_copy_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_origin_fails_after_the_payment_is_paid() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -157,7 +168,7 @@ async fn what_the_origin_fails_after_the_payment_is_paid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_client_says_stands_for_the_wall() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -165,7 +176,6 @@ async fn nothing_that_a_client_says_stands_for_the_wall() {
         let mut request = free();
         for header in [
             "X-Farewall-Payer",
-            "x_farewall_payer",
             "X-Farewall-Amount",
             "X-Farewall-Payment-Id",
             "X-Farewall-Rule",
@@ -195,6 +205,13 @@ async fn nothing_that_a_client_says_stands_for_the_wall() {
             "{name}"
         );
 
+        // nginx and Caddy drop a name in disguise, Envoy refuses it.
+        let disguised = send(free().header("x_farewall_payer", "forged")).await;
+        let expected = if name == "envoy" { 400 } else { 200 };
+        assert_eq!(disguised.status, expected, "{name}");
+        let seen = front.wall.origin.last();
+        assert_eq!(seen.header("x_farewall_payer"), None, "{name}");
+
         // And the ask is about the request that came, whatever it says that it was.
         let before = front.wall.origin.seen().len();
         for (header, value) in [
@@ -215,7 +232,7 @@ async fn nothing_that_a_client_says_stands_for_the_wall() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_of_a_path_is_a_way_round_the_price() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -262,7 +279,7 @@ fn assert_unpaid(front: &Front, target: &str) -> impl Future<Output = ()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preflight_is_answered_by_the_wall_and_never_passes() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front(name).await else {
             continue;
         };
@@ -284,7 +301,7 @@ async fn a_preflight_is_answered_by_the_wall_and_never_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_that_is_not_trusted_gets_nothing_through() {
-    for name in BOTH {
+    for name in ALL {
         let Some(front) = front_for(name, "192.0.2.1").await else {
             continue;
         };
@@ -304,7 +321,7 @@ async fn a_proxy_that_is_not_trusted_gets_nothing_through() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_wall_nothing_passes() {
-    for name in BOTH {
+    for name in ALL {
         let Some(mut front) = front(name).await else {
             continue;
         };

