@@ -3,6 +3,7 @@
 #   docker build -t farewall .
 #   docker run -v ./farewall.toml:/etc/farewall/farewall.toml:ro -v farewall:/var/lib/farewall -p 8402:8402 farewall
 #
+# docs/install.md says more; tests/image.sh builds it and runs it.
 # The configuration listens on 0.0.0.0:8402, not on the loopback address, which is the container's own, and
 # keeps its ledger in the volume: [ledger] path = "/var/lib/farewall/farewall.db".
 

@@ -3,12 +3,12 @@
 #
 #     tests/docs.sh BINARY [PAGE…]
 #
-# Each page is a story: its ```sh fences are run in their order, in one empty folder and one shell. Fences
-# that begin with ```sh norun: are not; a test holds their reasons to a list. Those that begin with
-# ```sh systemd are run by tests/systemd.sh. Lines that begin with
-# `make` are left out: CI runs them itself. A comment at the end of a line may say what to expect:
-# `# exits N`, or the status of an answer, as in `# 402`. Ports are those of the pages, so 8086, 8402, 8404
-# and 9000 must be free. Needs bash, curl, python3, openssl and sqlite3.
+# Each page is a story: its ```sh fences are run in their order, in one empty folder and one shell. What
+# begins with ```sh and a word more is run elsewhere: `systemd` by tests/systemd.sh, `debian` by
+# tests/debian.sh, `image` by tests/image.sh, and `ci` by .ci/run itself, as are lines that begin with
+# `make`. A comment at the end of a line may say what to expect: `# exits N`, or the status of an answer,
+# as in `# 402`. Ports are those of the pages, so 8086, 8402, 8404 and 9000 must be free. Needs bash, curl,
+# python3, openssl and sqlite3.
 set -euo pipefail
 
 binary=$(realpath "${1:?usage: tests/docs.sh BINARY [PAGE…]}")

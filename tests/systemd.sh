@@ -25,100 +25,27 @@ skip() {
 
 [ -x "$program" ] || fail "$program is missing: cargo build --release"
 [ "$(id -u)" = 0 ] || skip "only root can start a container"
-command -v systemd-nspawn >/dev/null || skip "systemd-nspawn is missing (systemd-container)"
-
 scratch=$(mktemp -d)
-machine=farewall-$$
+others=()
+. tests/container.sh
 finish() {
   kill "${others[@]}" 2>/dev/null || true
-  [ -z "${leader:-}" ] || kill -KILL "$leader" 2>/dev/null || true
+  end_container
   wait 2>/dev/null || true
   rm -rf "$scratch"
 }
-others=()
 trap finish EXIT
 
-# A systemd with nothing of its own to do.
-setsid systemd-nspawn --directory=/ --volatile=yes --boot --register=no --keep-unit --machine="$machine" \
-  --console=passive --tmpfs=/usr/local/bin:mode=755 --bind-ro="$PWD/conf:/opt/farewall/conf" \
-  --bind-ro="$PWD/systemd:/opt/farewall/systemd" --bind-ro="$program:/opt/farewall/target/release/farewall" -- --unit=basic.target systemd.firstboot=no \
-  </dev/null >"$scratch/container.log" 2>&1 &
-container=$!
-for _ in $(seq 100); do
-  nspawn=$(pgrep -f "machine=$machine" | head -1) || true
-  [ -z "$nspawn" ] || leader=$(pgrep -P "$nspawn" -x systemd | head -1) || true
-  [ -z "${leader:-}" ] || break
-  kill -0 "$container" 2>/dev/null || break
-  sleep 0.1
-done
-[ -n "${leader:-}" ] || skip "no container starts here: $(tail -1 "$scratch/container.log")"
-inside() {
-  nsenter -t "$leader" --mount --uts --ipc --net --pid --root --wd \
-    env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb SYSTEMD_PAGER=cat SYSTEMD_EDITOR=/etc/editor "$@"
-}
-timeout 30 nsenter -t "$leader" --mount --pid --root --wd sh -c \
-  'until systemctl is-system-running 2>/dev/null | grep -q running; do sleep 0.1; done' ||
-  skip "systemd does not get ready in a container here"
-
-# The wall, and what it needs outside: an origin and a facilitator.
-mkdir "$scratch/origin"
-echo '{"quote": 1}' >"$scratch/origin/quote"
-echo '{}' >"$scratch/origin/health"
-python3 -m http.server 14022 --bind 127.0.0.1 --directory "$scratch/origin" >/dev/null 2>&1 &
-others+=($!)
-"$program" sandbox --listen 127.0.0.1:14021 >/dev/null 2>&1 &
-others+=($!)
-cat >"$scratch/farewall.toml" <<'TOML'
-[server]
-public_origin = "http://127.0.0.1:14020"
-admin = "off"
-[[listen]]
-address = "127.0.0.1:14020"
-[ledger]
-path = "/var/lib/farewall/farewall.db"
-[facilitator.sandbox]
-sandbox = true
-url = "http://127.0.0.1:14021"
-[accept.base-sepolia]
-network = "base-sepolia"
-asset = "USDC"
-pay_to = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-[upstream.api]
-url = "http://127.0.0.1:14022"
-[[rule]]
-name = "health"
-path = "/health"
-free = true
-[[rule]]
-name = "quote"
-path = "/quote"
-price = "$0.001"
-TOML
+start_container --directory=/ --volatile=yes --tmpfs=/usr/local/bin:mode=755 \
+  --bind-ro="$PWD/conf:/opt/farewall/conf" --bind-ro="$PWD/systemd:/opt/farewall/systemd" \
+  --bind-ro="$program:/opt/farewall/target/release/farewall"
+start_others
+service_configuration >"$scratch/farewall.toml"
 inside mkdir -p /etc/ssl/certs /etc/farewall/tls
 inside sh -c 'cat >/etc/ssl/certs/ca-certificates.crt' </etc/ssl/certs/ca-certificates.crt
 
-# What the documentation says. `documented PAGE N` runs the Nth of its fences, in the folder of a build.
-fence() {
-  awk -v wanted="$2" '/^```/ { inside = 0 } inside { print } /^```sh systemd$/ { inside = (++count == wanted) }' "$1"
-}
-followed=0
-documented() {
-  commands=$(fence "$1" "$2")
-  [ -n "$commands" ] || fail "$1 has no command $2"
-  # Who follows a journal ends that by hand, and an editor wants a terminal.
-  follow='timeout 2 journalctl -u farewall -f || [ $? = 124 ]'
-  commands=${commands//journalctl -u farewall -f/$follow}
-  edit="script -qec 'systemctl edit farewall' /dev/null"
-  commands=${commands//systemctl edit farewall/$edit}
-  inside sh -ec "cd /opt/farewall; $commands" >"$scratch/documented" 2>&1 || {
-    cat "$scratch/documented" >&2
-    fail "this of $1 does not work: $commands"
-  }
-  followed=$((followed + 1))
-}
-
 echo "installing by hand"
-documented docs/install.md 2
+documented systemd docs/install.md 2
 inside cmp /opt/farewall/conf/debian.toml /etc/farewall/farewall.toml || fail "the first configuration is not there"
 inside sh -c 'cat >/etc/farewall/farewall.toml' <"$scratch/farewall.toml"
 inside sed -i 's#^ListenStream=.*#ListenStream=127.0.0.1:14020#' /etc/systemd/system/farewall.socket
@@ -132,17 +59,13 @@ asked_price() {
 }
 
 echo "start"
-documented docs/install.md 1
-documented docs/operate.md 1
+documented systemd docs/install.md 1
+documented systemd docs/operate.md 1
 [ "$(inside systemctl is-active farewall)" = active ] || fail "it is not active"
 owner=$(inside sh -c 'ls -ld /var/lib/private/farewall' | cut -d' ' -f1,3)
 case "$owner" in "drwx------ root") fail "the state belongs to root" ;; drwx------*) ;; *) fail "others can read the ledger: $owner" ;; esac
 
 echo "a payment"
-# The well-known first key of test chains; it owns play money only.
-echo ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80 >"$scratch/key"
-chmod 600 "$scratch/key"
-pay() { "$program" pay http://127.0.0.1:14020/quote --key-file "$scratch/key" --max-price '$0.10' 2>/dev/null; }
 [ "$(pay)" = '{"quote": 1}' ] || fail "a payment is not served"
 
 echo "a reload"
@@ -203,13 +126,13 @@ if inside sh -c "kill -0 $pid 2>/dev/null"; then fail "the process before does n
 pid=$(main_pid)
 # Another file stands where the old one was, as after an installation.
 inside install -m 755 /opt/farewall/target/release/farewall /usr/local/bin/
-documented docs/upgrade.md 1
+documented systemd docs/upgrade.md 1
 [ "$(main_pid)" != "$pid" ] || fail "farewall upgrade replaces nothing"
 
 echo "a key of another group"
 inside sh -c 'groupadd --system ssl-cert; echo key >/etc/farewall/tls/api.key
   printf "#!/bin/sh\nprintf \"[Service]\\\\nSupplementaryGroups=ssl-cert\\\\n\" >\"\$1\"\n" >/etc/editor; chmod 755 /etc/editor'
-documented docs/install.md 3
+documented systemd docs/install.md 3
 inside systemctl restart farewall
 inside grep -q "^Groups:.*$(inside getent group ssl-cert | cut -d: -f3)" "/proc/$(main_pid)/status" || fail "it may not read keys of the group"
 
@@ -225,6 +148,5 @@ inside sh -c "kill -STOP $pid"
 again "$pid" || fail "the watchdog does not see that it hangs"
 [ "$(pay)" = '{"quote": 1}' ] || fail "after a hang nothing can be bought"
 
-all=$(cat docs/*.md | grep -c '^```sh systemd$')
-[ "$followed" = "$all" ] || fail "$all fences of the documentation are about a service, and $followed were run"
+all_were_followed systemd
 echo "the units work under systemd $(inside systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p')"
