@@ -326,7 +326,8 @@ impl Gate {
             return Err(Refusal::SettlesAfterDelivery { rule });
         }
         let purchase = self.price(ask, route)?;
-        self.admit_priced(ask, &purchase)
+        // On the heap: what is free need not make room for it.
+        Box::pin(self.admit_priced(ask, &purchase))
             .await
             .inspect_err(count_refused)
             .map_err(|why| Refusal::Payment { why, purchase })

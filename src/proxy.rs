@@ -15,6 +15,7 @@ mod door;
 mod forward_auth;
 mod head;
 mod headers;
+mod held;
 mod quick;
 mod respond;
 mod spans;
@@ -90,24 +91,25 @@ pub struct Generation {
 
 #[async_trait]
 impl ProxyHttp for Wall {
-    type CTX = RequestCtx;
+    // On the heap: pingora moves it from future to future.
+    type CTX = Box<RequestCtx>;
 
-    fn new_ctx(&self) -> RequestCtx {
+    fn new_ctx(&self) -> Self::CTX {
         let under_way = context::UnderWay::count(&self.under_way);
-        RequestCtx::new(self.in_force.load_full(), under_way)
+        Box::new(RequestCtx::new(self.in_force.load_full(), under_way))
     }
 
     // No compression module: bytes pass as the origin made them.
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Self::CTX) -> Result<()> {
         watched::head_was_read(body::wire_bytes(session.req_header()));
         // Each pipelined request is read only after the answer before it, and passes the same gate.
         session.as_downstream_mut().set_pipelining_enabled(true);
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         ctx.started = Some(Instant::now());
         ctx.request_id = RequestId::random();
         ctx.trace = self
@@ -120,7 +122,9 @@ impl ProxyHttp for Wall {
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&ctx.rules.cors, request);
         if let Some(asked) = &self.forward_auth {
-            return self.answer_ask(session, ctx, asked).await.map(|()| true);
+            return Box::pin(self.answer_ask(session, ctx, asked))
+                .await
+                .map(|()| true);
         }
         let scheme = if is_tls(session) {
             Scheme::Https
@@ -131,7 +135,7 @@ impl ProxyHttp for Wall {
         let request = session.req_header();
         let preflight = cors::is_preflight(&request.method, request);
         if preflight && target.is_ok() && session.as_downstream_mut().is_body_empty() {
-            return self.answer_preflight(session, ctx).await;
+            return Box::pin(self.answer_preflight(session, ctx)).await;
         }
         let admission = match target {
             Ok(()) => self.ask_gate(session, ctx).await,
@@ -176,12 +180,14 @@ impl ProxyHttp for Wall {
                 ctx.stage = Stage::Free;
                 Ok(false)
             }
-            Ok(Admission::Replay(replay)) => self.replay(session, ctx, &replay).await,
-            Err(refusal) => self.refuse(session, ctx, &refusal).await.map(|()| true),
+            Ok(Admission::Replay(replay)) => Box::pin(self.replay(session, ctx, &replay)).await,
+            Err(refusal) => Box::pin(self.refuse(session, ctx, &refusal))
+                .await
+                .map(|()| true),
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         match ctx.stage {
             Stage::Free | Stage::Paid(_) => {}
             Stage::New | Stage::Answered => {
@@ -199,7 +205,7 @@ impl ProxyHttp for Wall {
         _: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if ctx.body.push(body.as_ref(), end) {
             return Ok(());
@@ -211,7 +217,7 @@ impl ProxyHttp for Wall {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         let (Some(upstream), Some(host), Some(target)) = (&ctx.upstream, &ctx.host, &ctx.target)
         else {
@@ -225,29 +231,33 @@ impl ProxyHttp for Wall {
             Stage::Paid(paid) => paid.purchase().route.forward_conditional,
             Stage::Free | Stage::New | Stage::Answered => true,
         };
-        headers::strip_request(request, client.trusted, keep_conditional);
-        trace::strip_malformed(request);
+        let mut parts = headers::take_apart(request);
+        headers::strip_request(&mut parts.headers, client.trusted, keep_conditional);
+        trace::strip_malformed(&mut parts.headers);
         if let Some(context) = ctx.trace.as_ref().filter(|context| context.is_sampled) {
-            request.insert_header("traceparent", context.traceparent())?;
+            let value = headers::value(&context.traceparent())?;
+            parts.headers.insert(&trace::TRACEPARENT, value);
         }
         let authority = host.authority();
-        headers::set_forwarding(request, &client, &authority)?;
+        headers::set_forwarding(&mut parts.headers, &client, &authority)?;
+        let host = upstream.host().unwrap_or(&authority);
+        if parts.headers.get(HOST).is_none_or(|had| had != host) {
+            parts.headers.insert(HOST, headers::value(host)?);
+        }
+        let id = ctx.request_id.header()?;
+        parts.headers.insert(&headers::X_REQUEST_ID, id);
+        if let Stage::Paid(paid) = &mut ctx.stage {
+            headers::set_payment(&mut parts.headers, paid)?;
+            paid.mark_sent();
+        }
+        for (name, value) in upstream.headers() {
+            parts.headers.insert(name, value.clone());
+        }
+        *request = RequestHeader::from(parts);
         // The bytes that were matched are the bytes that are forwarded (DESIGN, invariant 5).
         let path = upstream.path_for(target);
         if request.raw_path() != path.as_bytes() {
             request.set_raw_path(path.as_bytes())?;
-        }
-        let host = upstream.host().unwrap_or(&authority);
-        if request.headers.get(HOST).is_none_or(|had| had != host) {
-            request.insert_header("Host", host)?;
-        }
-        request.insert_header("X-Request-Id", ctx.request_id.header()?)?;
-        if let Stage::Paid(paid) = &mut ctx.stage {
-            headers::set_payment(request, paid)?;
-            paid.mark_sent();
-        }
-        for (name, value) in upstream.headers() {
-            request.insert_header(name.clone(), value)?;
         }
         Ok(())
     }
@@ -256,7 +266,7 @@ impl ProxyHttp for Wall {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         headers::strip_response(response);
         if response.status.as_u16() == 101 {
@@ -266,14 +276,15 @@ impl ProxyHttp for Wall {
         if response.status.is_informational() {
             return Ok(());
         }
-        if let Some(asked) = ctx.forwarded {
-            ctx.phases.add(Phase::Upstream, asked.elapsed());
+        let took = ctx.forwarded.map(|asked| asked.elapsed());
+        if let Some(took) = took {
+            ctx.phases.add(Phase::Upstream, took);
         }
         let late = ctx
             .upstream
             .as_ref()
-            .zip(ctx.forwarded)
-            .is_some_and(|(upstream, asked)| asked.elapsed() > upstream.total_timeout());
+            .zip(took)
+            .is_some_and(|(upstream, took)| took > upstream.total_timeout());
         if late {
             return Error::e_explain(ErrorType::ReadTimedout, "upstream over its total time")
                 .map_err(Error::into_up);
@@ -286,7 +297,7 @@ impl ProxyHttp for Wall {
             // What is free is the origin's own business, CORS included.
             return Ok(());
         };
-        self.release(session, response, ctx).await?;
+        Box::pin(self.release(session, response, ctx)).await?;
         cors::expose(response, ctx.allow_origin.as_deref())
     }
 
@@ -295,7 +306,7 @@ impl ProxyHttp for Wall {
         _: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         if let Some(recording) = &mut ctx.recording {
             body.iter().for_each(|chunk| recording.recorder.push(chunk));
@@ -320,7 +331,7 @@ impl ProxyHttp for Wall {
         &self,
         _: &mut Session,
         trailers: &mut HeaderMap,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
         // Trailers are not kept, and a response without them is not the one that was sold.
         ctx.recording = None;
@@ -335,7 +346,7 @@ impl ProxyHttp for Wall {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         let mut refusal = ctx.refusal.take().unwrap_or_else(|| refusal_of(error));
         if let Stage::Paid(paid) = &mut ctx.stage {
@@ -364,12 +375,12 @@ impl ProxyHttp for Wall {
         }
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Self::CTX, _: &Error) -> bool {
         // `logging` writes one line a request, with the cause.
         true
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
         if let Stage::Paid(paid) = std::mem::take(&mut ctx.stage) {
             let request_body = ctx.body.digest();

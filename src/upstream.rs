@@ -1,10 +1,12 @@
 //! The origins: named pools of servers, their health, and the path and headers they get.
 
 use std::collections::BTreeMap;
-use std::net::ToSocketAddrs;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use pingora::lb::LoadBalancer;
 use pingora::lb::health_check::{HttpHealthCheck, TcpHealthCheck};
 use pingora::lb::selection::RoundRobin;
@@ -27,6 +29,11 @@ const SELECT_ROUNDS_MAX: usize = 256;
 pub struct Upstream {
     settings: UpstreamSettings,
     servers: Arc<LoadBalancer<RoundRobin>>,
+    /// The settings of a connection, with the address of the first server.
+    template: HttpPeer,
+    /// There is one server, and nobody looks after its health: it is asked in any case.
+    is_single: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// Ends the health checks, if there are any.
     end: watch::Sender<bool>,
 }
@@ -45,7 +52,7 @@ pub struct UpstreamError {
     name: Arc<str>,
     server: String,
     #[source]
-    cause: std::io::Error,
+    cause: io::Error,
 }
 
 impl Upstream {
@@ -56,27 +63,31 @@ impl Upstream {
     ///
     /// [`UpstreamError`] when a name does not resolve.
     pub fn new(settings: UpstreamSettings, runtime: &Handle) -> Result<Arc<Self>, UpstreamError> {
+        let failed = |server: String, cause| UpstreamError {
+            name: settings.name.clone(),
+            server,
+            cause,
+        };
         let mut addresses = Vec::new();
         for server in &settings.servers {
-            let failed = |cause| UpstreamError {
-                name: settings.name.clone(),
-                server: format!("{}:{}", server.host, server.port),
-                cause,
-            };
+            let found = (server.host.as_str(), server.port).to_socket_addrs();
             addresses.extend(
-                (server.host.as_str(), server.port)
-                    .to_socket_addrs()
-                    .map_err(failed)?,
+                found.map_err(|cause| failed(format!("{}:{}", server.host, server.port), cause))?,
             );
         }
-        let mut servers =
-            LoadBalancer::<RoundRobin>::try_from_iter(addresses).map_err(|cause| {
-                UpstreamError {
-                    name: settings.name.clone(),
-                    server: "its servers".to_owned(),
-                    cause,
-                }
-            })?;
+        let none = || failed("its servers".to_owned(), io::ErrorKind::NotFound.into());
+        let template = template(&settings, *addresses.first().ok_or_else(none)?);
+        let is_single = addresses.len() == 1 && settings.health.is_none();
+        let headers = settings.headers.iter().map(|(name, value)| {
+            let unusable = |cause| failed(format!("its header {name}"), io::Error::other(cause));
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let name = name.map_err(|cause| unusable(http::Error::from(cause)))?;
+            let value = HeaderValue::from_str(value);
+            Ok((name, value.map_err(|cause| unusable(cause.into()))?))
+        });
+        let headers = headers.collect::<Result<_, UpstreamError>>()?;
+        let mut servers = LoadBalancer::<RoundRobin>::try_from_iter(addresses)
+            .map_err(|cause| failed("its servers".to_owned(), cause))?;
         if let Some(health) = &settings.health {
             watch_health(&mut servers, &settings, health);
             servers.health_check_frequency = Some(health.interval);
@@ -90,6 +101,9 @@ impl Upstream {
         Ok(Arc::new(Self {
             settings,
             servers,
+            template,
+            is_single,
+            headers,
             end,
         }))
     }
@@ -103,22 +117,11 @@ impl Upstream {
     /// The next server in turn that is healthy.
     #[must_use]
     pub fn peer(&self) -> Option<Box<HttpPeer>> {
-        let backend = self.servers.select(b"", SELECT_ROUNDS_MAX)?;
-        let s = &self.settings;
-        let mut peer = HttpPeer::new(backend, s.tls, s.tls_server_name.clone());
-        let options = &mut peer.options;
-        options.connection_timeout = Some(s.connect_timeout);
-        // Connecting and the TLS handshake together.
-        options.total_connection_timeout = Some(s.connect_timeout.saturating_mul(2));
-        options.read_timeout = Some(s.read_timeout.min(s.total_timeout));
-        options.write_timeout = Some(s.write_timeout);
-        options.idle_timeout = Some(s.idle_timeout);
-        options.verify_cert = s.tls_verify;
-        options.verify_hostname = s.tls_verify;
-        // No request may leave the gate's protocol behind: what follows an upgrade is never priced.
-        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        options.alpn = if s.http2 { ALPN::H2 } else { ALPN::H1 };
-        Some(Box::new(peer))
+        let mut peer = Box::new(self.template.clone());
+        if !self.is_single {
+            peer._address = self.servers.select(b"", SELECT_ROUNDS_MAX)?.addr;
+        }
+        Some(peer)
     }
 
     /// Path and query as this upstream gets them: its prefix removed, its prefix added.
@@ -158,8 +161,8 @@ impl Upstream {
 
     /// Headers set on every request.
     #[must_use]
-    pub fn headers(&self) -> &[(String, String)] {
-        &self.settings.headers
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
     }
 
     /// How long response headers may take.
@@ -167,6 +170,24 @@ impl Upstream {
     pub const fn total_timeout(&self) -> Duration {
         self.settings.total_timeout
     }
+}
+
+/// How servers are talked to.
+fn template(s: &UpstreamSettings, first: SocketAddr) -> HttpPeer {
+    let mut peer = HttpPeer::new(first, s.tls, s.tls_server_name.clone());
+    let options = &mut peer.options;
+    options.connection_timeout = Some(s.connect_timeout);
+    // Connecting and the TLS handshake together.
+    options.total_connection_timeout = Some(s.connect_timeout.saturating_mul(2));
+    options.read_timeout = Some(s.read_timeout.min(s.total_timeout));
+    options.write_timeout = Some(s.write_timeout);
+    options.idle_timeout = Some(s.idle_timeout);
+    options.verify_cert = s.tls_verify;
+    options.verify_hostname = s.tls_verify;
+    // No request may leave the gate's protocol behind: what follows an upgrade is never priced.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    options.alpn = if s.http2 { ALPN::H2 } else { ALPN::H1 };
+    peer
 }
 
 fn watch_health(

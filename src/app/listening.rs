@@ -58,6 +58,7 @@ pub(super) fn server(
             .as_ref()
             .map(|p| p.display().to_string()),
         max_retries: 3,
+        fast_timeout_to_tokio_threshold_seconds: timers_of_pingora(settings.server.work_stealing),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
@@ -129,6 +130,13 @@ fn kinds(listeners: &[ListenSettings]) -> Vec<Vec<&ListenSettings>> {
     kinds
 }
 
+/// Up to how many seconds pingora's own timers are used, beyond that tokio's. Workers that take work from one
+/// another share tokio's timers and their lock. Any other has its own, which cost half as much as pingora's,
+/// and leave nothing behind when they are not needed after all.
+const fn timers_of_pingora(work_stealing: bool) -> Option<u64> {
+    Some(if work_stealing { 900 } else { 0 })
+}
+
 /// pingora with our bounds on HTTP/2; the [`Door`] keeps those of HTTP/1.
 fn proxy(conf: &Arc<ServerConf>, wall: Wall, limits: &Limits, h2c: bool) -> HttpProxy<Wall> {
     let mut proxy = pingora::proxy::http_proxy(conf, wall);
@@ -150,8 +158,9 @@ fn listen(
 ) -> Result<(), StartError> {
     let address = listener.address.to_string();
     if !listener.has_tls() {
-        // Whatever reads here brings a buffer; pingora's own would be 64 KiB for each connection.
-        let buffers = L4BufferSettings::default().read(0);
+        // Whatever reads here brings a buffer, and what is written waits in `proxy::held`; pingora's own
+        // would be 64 KiB for each connection.
+        let buffers = L4BufferSettings::unbuffered();
         service.add_listener(ListenerConfig::tcp(address).l4_buffer(buffers));
         return Ok(());
     }

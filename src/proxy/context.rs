@@ -156,7 +156,7 @@ pub(super) struct RequestId([u8; 32]);
 impl RequestId {
     pub(super) fn random() -> Self {
         let digit = |nibble: u8| b"0123456789abcdef".get(usize::from(nibble)).copied();
-        let (mut digits, bytes) = ([b'0'; 32], rand::random::<[u8; 16]>());
+        let (mut digits, bytes) = ([b'0'; 32], rand::random::<u128>().to_ne_bytes());
         for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
             for (place, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0xf]) {
                 *place = digit(nibble).unwrap_or(*place);

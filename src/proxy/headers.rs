@@ -5,9 +5,11 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
+use http::header::{CONNECTION, FORWARDED};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{ErrorType, OrErr, Result};
 
 use crate::config::settings::IpRange;
 use crate::gate::Paid;
@@ -91,6 +93,26 @@ static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signatur
 static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
+/// What an upstream is told, parsed once.
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// So many headers are set on most requests.
+const ADDED: usize = 6;
+
+/// Takes the request apart, with room for what the wall adds. What is put together again has lost the
+/// client's spelling of header names: pingora keeps that in a second map, where each header costs as
+/// much again. HTTP/2 has no spelling, so that no origin can rely on one.
+///
+/// Rule: RFC 9110, section 5.1: field names are case-insensitive.
+pub(super) fn take_apart(request: &mut RequestHeader) -> Parts {
+    let (empty, ()) = http::Request::new(()).into_parts();
+    let mut parts = Parts::from(std::mem::replace(request, RequestHeader::from(empty)));
+    parts.headers.reserve(ADDED);
+    parts
+}
+
 /// The payment that comes with a request.
 pub(super) fn proof(request: &RequestHeader) -> ProofHeaders<'_> {
     let values = |name: &HeaderName| {
@@ -109,12 +131,12 @@ pub(super) fn idempotency_key(request: &RequestHeader) -> Option<&[u8]> {
     value.map(HeaderValue::as_bytes)
 }
 
-/// Whether the first letter is that of a name that [`is_ours`] or [`is_hop_by_hop`] knows. Most names
-/// have another, and need not be looked at any further.
+/// Whether the first letter is that of a name that is taken out of requests or responses. Most names have
+/// another, and need not be looked at any further.
 fn may_be_unwanted(name: &HeaderName) -> bool {
     matches!(
         name.as_str().as_bytes().first(),
-        Some(b'e' | b'f' | b'k' | b'p' | b's' | b't' | b'u' | b'x')
+        Some(b'e' | b'f' | b'i' | b'k' | b'p' | b'r' | b's' | b't' | b'u' | b'x')
     )
 }
 
@@ -141,11 +163,11 @@ pub(super) fn has_disguise(request: &RequestHeader) -> bool {
 
 /// Takes out of a request what must not reach an upstream.
 pub(super) fn strip_request(
-    request: &mut RequestHeader,
+    headers: &mut HeaderMap,
     from_trusted_proxy: bool,
     keep_conditional: bool,
 ) {
-    let unwanted = |name: &HeaderName| {
+    let known = |name: &HeaderName| {
         let name = dashed(name);
         let name = name.as_ref();
         is_ours(name)
@@ -155,14 +177,14 @@ pub(super) fn strip_request(
             // Answered or settled here; an origin that sees it would answer a second time.
             || name == "proxy-authorization"
     };
-    let names: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|n| unwanted(n))
-        .cloned()
-        .collect();
+    remove(headers, |name| may_be_unwanted(name) && known(name));
+}
+
+/// Takes out all headers with such a name.
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|n| unwanted(n)).cloned().collect();
     for name in names {
-        request.remove_header(&name);
+        headers.remove(&name);
     }
 }
 
@@ -170,8 +192,10 @@ pub(super) fn strip_request(
 pub(super) fn strip_response(response: &mut ResponseHeader) {
     let nominated: Vec<String> = response
         .headers
-        .get_all("connection")
+        .get_all(CONNECTION)
         .iter()
+        // Most say no more than this.
+        .filter(|value| *value != "keep-alive")
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
@@ -201,11 +225,7 @@ pub(super) fn strip_response(response: &mut ResponseHeader) {
 
 /// The same for trailers, which may carry nothing of the wall's either.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap) {
-    let unwanted = |name: &HeaderName| is_ours(&dashed(name));
-    let names: Vec<HeaderName> = trailers.keys().filter(|n| unwanted(n)).cloned().collect();
-    for name in names {
-        trailers.remove(&name);
-    }
+    remove(trailers, |name| is_ours(&dashed(name)));
 }
 
 /// Who the client is, as far as that can be believed.
@@ -263,21 +283,12 @@ pub(super) fn address_of(
 
 /// Writes `X-Forwarded-*` and `Forwarded`: appended after a trusted proxy's, otherwise afresh.
 pub(super) fn set_forwarding(
-    request: &mut RequestHeader,
+    headers: &mut HeaderMap,
     client: &ClientIdentity,
     authority: &str,
 ) -> Result<()> {
     let Some(peer) = client.peer else {
         return Ok(());
-    };
-    let joined = |request: &RequestHeader, name: &str, own: String| {
-        let earlier = request.headers.get_all(name).iter();
-        let mut all: Vec<&str> = earlier.filter_map(|value| value.to_str().ok()).collect();
-        if all.is_empty() {
-            return own;
-        }
-        all.push(&own);
-        all.join(", ")
     };
     let ip = text_of(peer);
     let (open, close) = match peer {
@@ -285,19 +296,35 @@ pub(super) fn set_forwarding(
         IpAddr::V6(_) => ("for=\"[", "]\";host=\""),
     };
     let element = [open, &ip, close, authority, "\";proto=", client.scheme].concat();
-    let forwarded = joined(request, "forwarded", element);
-    let forwarded_for = joined(request, "x-forwarded-for", ip);
-    request.insert_header("Forwarded", forwarded)?;
-    request.insert_header("X-Forwarded-For", forwarded_for)?;
-    for (name, value) in [
-        ("X-Forwarded-Proto", client.scheme),
-        ("X-Forwarded-Host", authority),
+    for (name, own) in [(&FORWARDED, element), (&X_FORWARDED_FOR, ip)] {
+        let value = match client.trusted {
+            true => value(&behind_earlier(headers, name, &own))?,
+            false => value(&own)?,
+        };
+        headers.insert(name, value);
+    }
+    for (name, own) in [
+        (&X_FORWARDED_PROTO, client.scheme),
+        (&X_FORWARDED_HOST, authority),
     ] {
-        if !(client.trusted && request.headers.contains_key(name)) {
-            request.insert_header(name, value)?;
+        if !(client.trusted && headers.contains_key(name)) {
+            headers.insert(name, value(own)?);
         }
     }
     Ok(())
+}
+
+/// The elements of a list that are there, and this one.
+fn behind_earlier(headers: &HeaderMap, name: &HeaderName, own: &str) -> String {
+    let earlier = headers.get_all(name).iter();
+    let mut all: Vec<&str> = earlier.filter_map(|value| value.to_str().ok()).collect();
+    all.push(own);
+    all.join(", ")
+}
+
+/// A header value.
+pub(super) fn value(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).or_err(ErrorType::InvalidHTTPHeader, "header value")
 }
 
 /// The address as text: that of IPv4 without the detours of formatting.
@@ -310,18 +337,23 @@ fn text_of(ip: IpAddr) -> String {
         if nth > 0 {
             text.push('.');
         }
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let shown = [octet > 99, octet > 9, true];
-        let shown = digits.into_iter().zip(shown).filter(|(_, shown)| *shown);
-        text.extend(shown.map(|(digit, _)| char::from(b'0'.saturating_add(digit))));
+        for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
+            if octet >= least {
+                text.push(char::from(b'0'.saturating_add(digit)));
+            }
+        }
     }
     text
 }
 
 /// Tells the upstream who paid, how much and for what.
-pub(super) fn set_payment(request: &mut RequestHeader, paid: &Paid) -> Result<()> {
-    for (name, value) in payment(paid) {
-        request.insert_header(name, value)?;
+pub(super) fn set_payment(headers: &mut HeaderMap, paid: &Paid) -> Result<()> {
+    for (name, text) in payment(paid) {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        headers.insert(
+            name.or_err(ErrorType::InternalError, "header name")?,
+            value(&text)?,
+        );
     }
     Ok(())
 }
@@ -376,12 +408,30 @@ mod tests {
         assert_eq!(text_of(ip), "2001:db8::1");
     }
 
+    #[test]
+    fn what_is_taken_apart_keeps_all_but_the_spelling_of_names() {
+        let mut request = RequestHeader::build("POST", b"/a?b=c", None).unwrap();
+        request.append_header("X-ONE", "1").unwrap();
+        request.append_header("x-one", "2").unwrap();
+        request.append_header("HOST", "a.example").unwrap();
+        let parts = take_apart(&mut request);
+        let again = RequestHeader::from(parts);
+        assert_eq!(
+            (again.method.as_str(), again.raw_path()),
+            ("POST", &b"/a?b=c"[..])
+        );
+        let mut wire = Vec::new();
+        again.header_to_h1_wire(&mut wire);
+        let wire = String::from_utf8(wire).unwrap();
+        assert_eq!(wire, "x-one: 1\r\nx-one: 2\r\nHost: a.example\r\n");
+    }
+
     #[track_caller]
     fn check_request(name: &'static str, trusted: bool, conditional: bool, passes: bool) {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        request.insert_header(name, "x").unwrap();
-        strip_request(&mut request, trusted, conditional);
-        assert_eq!(request.headers.contains_key(name), passes, "{name}");
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let mut headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
+        strip_request(&mut headers, trusted, conditional);
+        assert_eq!(headers.contains_key(&name), passes, "{name}");
     }
 
     #[test]
@@ -484,8 +534,8 @@ mod tests {
 
     #[test]
     fn an_untrusted_client_cannot_say_where_it_comes_from() {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        request.insert_header("X-Forwarded-For", "1.2.3.4").unwrap();
+        let value = HeaderValue::from_static("1.2.3.4");
+        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR.clone(), value)]);
         let trusted = [IpRange {
             address: "10.0.0.0".parse().unwrap(),
             prefix: 8,
@@ -495,11 +545,11 @@ mod tests {
             ("10.1.1.1:1", "1.2.3.4, 10.1.1.1"),
         ] {
             let client = ClientIdentity::new(Some(peer.parse().unwrap()), false, &trusted);
-            let mut request = request.clone();
-            strip_request(&mut request, client.trusted, true);
-            set_forwarding(&mut request, &client, "api.example.com").unwrap();
-            assert_eq!(request.headers["x-forwarded-for"], want);
-            assert_eq!(request.headers["x-forwarded-host"], "api.example.com");
+            let mut headers = headers.clone();
+            strip_request(&mut headers, client.trusted, true);
+            set_forwarding(&mut headers, &client, "api.example.com").unwrap();
+            assert_eq!(headers["x-forwarded-for"], want);
+            assert_eq!(headers["x-forwarded-host"], "api.example.com");
         }
     }
 

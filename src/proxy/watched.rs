@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::metrics;
 use crate::proxy::head::{HeadRefusal, TOO_LARGE, TOO_SLOW, end_of_head, leading_line_ends};
+use crate::proxy::held::Held;
 
 /// Bytes that every HTTP/2 connection begins with.
 const H2_PREFACE_BYTES: usize = 24;
@@ -109,6 +110,8 @@ pub(super) struct Watched {
     /// Bytes of the preface of HTTP/2 that are yet to come, before the timer ends.
     preface: usize,
     timer: Pin<Box<Sleep>>,
+    /// What is written waits here for a flush, or for more.
+    outgoing: Held,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -142,6 +145,7 @@ impl Watched {
             closed: false,
             preface: 0,
             timer: Box::pin(sleep(limits.timeout)),
+            outgoing: Held::default(),
         }
     }
 
@@ -361,15 +365,20 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+        let this = self.get_mut();
+        this.outgoing.poll_write(&mut this.inner, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -377,11 +386,21 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // As pingora does with what it holds: an answer that breaks off is told as far as it came.
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let _ = self.outgoing.poll_empty(&mut self.inner, cx);
     }
 }
 
@@ -398,6 +417,8 @@ impl std::fmt::Debug for Watched {
 #[async_trait]
 impl Shutdown for Watched {
     async fn shutdown(&mut self) {
+        // Who left loses nothing.
+        let _ = std::future::poll_fn(|cx| self.outgoing.poll_empty(&mut self.inner, cx)).await;
         Shutdown::shutdown(self.inner.as_mut()).await;
     }
 }

@@ -22,7 +22,8 @@ pub struct Hosts {
 
 #[derive(Debug, Default)]
 struct MethodPaths {
-    named: HashMap<String, Paths>,
+    /// Few, so that comparing them is faster than hashing.
+    named: Vec<(String, Paths)>,
     any: Paths,
 }
 
@@ -69,7 +70,7 @@ impl HostsBuilder {
             let paths = paths.build()?;
             match method {
                 Some(method) => {
-                    methods.named.insert(method, paths);
+                    methods.named.push((method, paths));
                 }
                 None => methods.any = paths,
             }
@@ -84,6 +85,7 @@ impl Hosts {
     pub fn at(&self, host: &str, method: &str, path: &str) -> Option<&Leaf> {
         let method = governed_as(method);
         let exact = self.exact.get(host);
+        let host = if self.wildcard.is_empty() { "" } else { host };
         let wildcards = parents(host).filter_map(|suffix| self.wildcard.get(suffix));
         exact
             .into_iter()
@@ -95,7 +97,8 @@ impl Hosts {
 
 impl MethodPaths {
     fn at(&self, method: &str, path: &str) -> Option<&Leaf> {
-        let named = self.named.get(method).and_then(|paths| paths.at(path));
+        let mut named = self.named.iter().filter(|(name, _)| name == method);
+        let named = named.next().and_then(|(_, paths)| paths.at(path));
         named.max(self.any.at(path))
     }
 }

@@ -339,8 +339,11 @@ pub fn loose_cut(path: &str) -> Option<String> {
 /// Whether [`loose`] gives the path back.
 #[must_use]
 pub fn is_loose(path: &str) -> bool {
+    let ends_with_dot = |pair: &[u8]| pair == b"./";
     path == "/"
-        || (!path.ends_with('/') && path.split('/').all(|s| s.is_empty() || is_loose_text(s)))
+        || (!path.ends_with('/')
+            && is_loose_text(path)
+            && !path.as_bytes().windows(2).any(ends_with_dot))
 }
 
 fn is_loose_text(segment: &str) -> bool {

@@ -63,7 +63,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
     ("governor", &["throttle::meters"]),
-    ("http", &["config", "acme::http", "proxy"]),
+    ("http", &["config", "acme::http", "upstream", "proxy"]),
     ("httparse", &["proxy::quick"]),
     ("listenfd", &["app::sockets"]),
     ("matchit", &["route::paths"]),
