@@ -122,9 +122,8 @@ impl ProxyHttp for Wall {
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&ctx.rules.cors, request);
         if let Some(asked) = &self.forward_auth {
-            return Box::pin(self.answer_ask(session, ctx, asked))
-                .await
-                .map(|()| true);
+            let answered = Box::pin(self.answer_ask(session, ctx, asked)).await;
+            return answered.map(|()| true);
         }
         let scheme = if is_tls(session) {
             Scheme::Https

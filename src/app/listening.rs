@@ -131,8 +131,8 @@ fn kinds(listeners: &[ListenSettings]) -> Vec<Vec<&ListenSettings>> {
 }
 
 /// Up to how many seconds pingora's own timers are used, beyond that tokio's. Workers that take work from one
-/// another share tokio's timers and their lock. Any other has its own, which cost half as much as pingora's,
-/// and leave nothing behind when they are not needed after all.
+/// another share tokio's timers and their lock. Any other has its own, which cost less than pingora's and
+/// leave nothing behind when they are not needed after all.
 const fn timers_of_pingora(work_stealing: bool) -> Option<u64> {
     Some(if work_stealing { 900 } else { 0 })
 }

@@ -152,6 +152,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "proxy::challenges",
             "proxy::door",
             "proxy::quick",
+            "proxy::held",
             "proxy::watched",
             "upstream",
             "reload",
