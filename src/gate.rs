@@ -382,9 +382,10 @@ impl Gate {
         let among = Among(Arc::clone(verifier.facilitators()));
         // Whatever the rule is called: it may have another name than a moment ago.
         let same_request = fingerprint(ask, "", proof);
-        let slot = self.reserve(payment, same_request).await?;
+        let mut slot = self.reserve(payment, same_request).await?;
         reach(Step::Reserved);
-        if let Some(record) = self.holder(payment, presented_for).await? {
+        let asked = (proof, presented_for);
+        if let Some(record) = self.holder(ask, asked, &mut slot).await? {
             return self
                 .collect(ask, purchase, proof, (presented_for, record), (slot, among))
                 .await;
@@ -404,7 +405,8 @@ impl Gate {
         let claim = match claim.await? {
             ClaimAnswer::Claimed(claim) => claim,
             ClaimAnswer::Held(_) => {
-                let holder = self.holder(payment, presented_for).await?;
+                let asked = (proof.proof(), presented_for);
+                let holder = self.holder(ask, asked, &mut slot).await?;
                 let record = holder.ok_or(PaymentRefusal::InProgress)?;
                 return self
                     .collect(

@@ -9,7 +9,7 @@ use crate::settlement::State;
 
 impl Gate {
     /// Whether a payment was made for this request. The rule that sold it may have another name by
-    /// now: what was bought is the same.
+    /// now, or in another wall: what was bought is the same.
     pub(super) fn is_for(
         &self,
         ask: &Ask<'_>,
@@ -17,9 +17,7 @@ impl Gate {
         (presented_for, record): (Fingerprint, &Record),
     ) -> bool {
         let bought = record.claim.fingerprint;
-        // Where walls share a ledger, they must agree on who works on it.
-        bought == presented_for
-            || (!self.ledger.is_shared() && bought == fingerprint(ask, &record.claim.rule, proof))
+        bought == presented_for || bought == fingerprint(ask, &record.claim.rule, proof)
     }
 
     /// The payment is known: what does presenting it again give?
@@ -36,7 +34,6 @@ impl Gate {
         }
         // A debt that a person has settled otherwise is no debt any more.
         if record.state == State::Settled && !self.ledger.notes(record.id).await?.is_empty() {
-            self.ledger.let_go(record.id);
             return Err(PaymentRefusal::Spent);
         }
         let receipt = record
@@ -66,12 +63,9 @@ impl Gate {
                 let paid = Paid::owed(settler, purchase, proof, owed, never_sent, held);
                 Ok(Admission::Paid(Box::new(paid)))
             }
-            (State::Settled, None) => {
-                self.ledger.let_go(record.id);
-                Err(PaymentRefusal::ResponseLost {
-                    receipt: receipt.map(Box::new),
-                })
-            }
+            (State::Settled, None) => Err(PaymentRefusal::ResponseLost {
+                receipt: receipt.map(Box::new),
+            }),
             (State::Claimed, _) => Err(PaymentRefusal::InProgress),
             (State::Settling, _) => Err(PaymentRefusal::OutcomeUnknown),
             (State::Delivered | State::Released | State::Refused | State::Expired, _) => {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::chain::PaymentKey;
-use crate::gate::{Gate, Paid, PaymentRefusal};
+use crate::gate::in_flight::Slot;
+use crate::gate::{Ask, Gate, Paid, PaymentRefusal};
 use crate::kept::KeptResponse;
 use crate::ledger::{Fingerprint, LedgerError, Record, SharedResponse};
+use crate::proof::Proof;
 use crate::settlement::State;
 
 /// The first pause before the ledger is looked at again; it doubles.
@@ -22,12 +23,15 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 impl Gate {
-    /// The record that holds the payment, once no other wall is working on it for the same request.
+    /// The record that holds the payment, once no other wall is working on it for the same request. A debt
+    /// is in hand for as long as the slot is.
     pub(super) async fn holder(
         &self,
-        payment: PaymentKey,
-        presented_for: Fingerprint,
+        ask: &Ask<'_>,
+        (proof, presented_for): (&Proof, Fingerprint),
+        slot: &mut Slot,
     ) -> Result<Option<Record>, PaymentRefusal> {
+        let payment = proof.payment().key();
         let until = Instant::now().checked_add(self.limits.duplicate_wait);
         let until = until.unwrap_or_else(Instant::now);
         let mut pause = PAUSE_MIN;
@@ -36,8 +40,8 @@ impl Gate {
             let Some(record) = found.filter(|record| record.state.holds_payment()) else {
                 return Ok(None);
             };
-            let same = record.claim.fingerprint == presented_for;
-            if !self.ledger.is_shared() || !same || !self.is_elsewhere(&record).await? {
+            let same = self.is_for(ask, proof, (presented_for, &record));
+            if !same || !self.is_elsewhere(&record, slot).await? {
                 return Ok(Some(record));
             }
             if Instant::now() >= until {
@@ -60,12 +64,21 @@ impl Gate {
         }
     }
 
-    /// Whether another wall is at it. A debt that nobody has in hand is taken in hand.
-    async fn is_elsewhere(&self, record: &Record) -> Result<bool, LedgerError> {
+    /// Whether another wall is at it. A debt that nobody has in hand is taken in hand, also while this wall
+    /// is alone: another may come before it is paid off.
+    async fn is_elsewhere(&self, record: &Record, slot: &mut Slot) -> Result<bool, LedgerError> {
         match record.state {
-            State::Claimed | State::Settling => Ok(true),
+            State::Claimed | State::Settling => Ok(self.ledger.is_shared()),
             State::Settled if self.is_kept(record).await? => Ok(false),
-            State::Settled => self.ledger.take_owed(record.id).await.map(|taken| !taken),
+            State::Settled => {
+                // Before it is asked for: who hangs up meanwhile lets it go too.
+                slot.holds(&self.ledger, record.id);
+                let taken = self.ledger.take_owed(record.id).await?;
+                if !taken {
+                    slot.holds_nothing();
+                }
+                Ok(!taken)
+            }
             State::Delivered => self.is_kept(record).await.map(|_| false),
             State::Released | State::Refused | State::Expired => Ok(false),
         }
@@ -76,6 +89,9 @@ impl Gate {
         let (payment, presented_for) = (record.claim.payment, record.claim.fingerprint);
         if self.kept.get(payment, presented_for).is_some() {
             return Ok(true);
+        }
+        if !self.ledger.is_shared() {
+            return Ok(false);
         }
         let shared = self.ledger.shared_response(payment, presented_for).await?;
         let Some(shared) = shared else {

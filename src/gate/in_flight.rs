@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::chain::PaymentKey;
-use crate::ledger::Fingerprint;
+use crate::ledger::{ClaimId, Fingerprint, Ledger};
 
 /// Which payments are being worked on, and for what.
 #[derive(Debug, Default)]
@@ -50,6 +50,19 @@ pub(super) struct Slot {
     payment: PaymentKey,
     table: Arc<InFlight>,
     sold: watch::Sender<bool>,
+    in_hand: Option<InHand>,
+}
+
+/// A claim that other walls leave alone until it is let go.
+struct InHand {
+    ledger: Arc<dyn Ledger>,
+    claim: ClaimId,
+}
+
+impl std::fmt::Debug for InHand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("InHand").field(&self.claim).finish()
+    }
 }
 
 /// Somebody's work on a payment.
@@ -96,6 +109,7 @@ impl InFlight {
             payment,
             table: Arc::clone(self),
             sold: sender,
+            in_hand: None,
         })
     }
 }
@@ -105,10 +119,25 @@ impl Slot {
     pub(super) fn mark_sold(&self) {
         self.sold.send_replace(true);
     }
+
+    /// The claim is let go when this is dropped, and only then may a copy begin here: what the copy takes in
+    /// hand would else be let go under it.
+    pub(super) fn holds(&mut self, ledger: &Arc<dyn Ledger>, claim: ClaimId) {
+        let ledger = Arc::clone(ledger);
+        self.in_hand = Some(InHand { ledger, claim });
+    }
+
+    /// The claim is over: nobody can take it in hand any more.
+    pub(super) fn holds_nothing(&mut self) {
+        self.in_hand = None;
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if let Some(InHand { ledger, claim }) = self.in_hand.take() {
+            ledger.let_go(claim);
+        }
         self.table.payments.lock().remove(&self.payment);
     }
 }

@@ -338,10 +338,11 @@ impl Paid {
         if let Stage::Settled { claim, .. } = self.stage
             && complete
         {
-            let (shared, slot) = (self.shared.take(), self.slot.take());
+            let (shared, mut slot) = (self.shared.take(), self.slot.take());
             let delivered = self.settler.share_and_record_delivered(claim, shared);
             self.stage = Stage::Closed;
             // A copy that waits must not find the payment owed when it is delivered.
+            slot.iter_mut().for_each(Slot::holds_nothing);
             self.settler.follow_up(async move {
                 delivered.await;
                 drop(slot);
@@ -363,7 +364,8 @@ impl Drop for Paid {
                 });
             }
             Stage::Settled { .. } | Stage::Unknown => {
-                self.settler.let_go(self.order.claim, self.shared.take());
+                let left = (self.slot.take(), self.shared.take());
+                self.settler.let_go(self.order.claim, left);
             }
             Stage::Closed => {}
         }

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::facilitator::{Facilitator, FacilitatorRequest, SettleAnswer};
 use crate::failpoint::{Step, reach};
 use crate::gate::PaymentRefusal;
+use crate::gate::in_flight::Slot;
 use crate::gate::known::Known;
 use crate::ledger::{BodyDigest, ClaimId, Ledger, LedgerError, Move, SharedResponse};
 use crate::metrics::{self, RevenueKey};
@@ -45,8 +46,8 @@ pub struct Settler {
     ledger: Arc<dyn Ledger>,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    /// Whether the request that each is for has ended meanwhile.
-    active: Mutex<HashMap<ClaimId, bool>>,
+    /// With the slot of the request that each is for, once that has ended.
+    active: Mutex<HashMap<ClaimId, Option<Slot>>>,
     tasks: AtomicUsize,
     /// Whether the process is ending.
     closed: AtomicBool,
@@ -71,9 +72,8 @@ struct Active {
 impl Drop for Active {
     fn drop(&mut self) {
         let left = self.settler.active.lock().remove(&self.claim);
-        if left == Some(true) {
-            self.settler.ledger.let_go(self.claim);
-        }
+        // Not under the lock: the claim is let go, and whoever waits for it woken.
+        drop(left);
     }
 }
 
@@ -157,7 +157,7 @@ impl Settler {
     pub async fn settle(self: &Arc<Self>, order: Order) -> Result<Settled, PaymentRefusal> {
         let this = Arc::clone(self);
         let claim = order.claim;
-        self.active.lock().insert(claim, false);
+        self.active.lock().insert(claim, None);
         let active = Active {
             settler: Arc::clone(self),
             claim,
@@ -302,19 +302,21 @@ impl Settler {
     }
 
     /// The request for this claim has ended without a delivery: once nothing here works on it any
-    /// more, other walls may. They get the response first, when there is one.
-    pub(super) fn let_go(self: &Arc<Self>, claim: ClaimId, shared: Option<SharedResponse>) {
-        if !self.ledger.is_shared() {
-            return;
-        }
+    /// more, it is let go, and then a copy may begin. Other walls get the response first, when there is one.
+    pub(super) fn let_go(
+        self: &Arc<Self>,
+        claim: ClaimId,
+        (mut slot, shared): (Option<Slot>, Option<SharedResponse>),
+    ) {
         let this = Arc::clone(self);
+        slot.iter_mut()
+            .for_each(|slot| slot.holds(&self.ledger, claim));
         self.follow_up(async move {
             this.share(shared).await;
             if let Some(left) = this.active.lock().get_mut(&claim) {
-                *left = true;
-                return;
+                *left = slot.take();
             }
-            this.ledger.let_go(claim);
+            drop(slot);
         });
     }
 

@@ -6,6 +6,7 @@
     reason = "small numbers, and an overflow would fail the test"
 )]
 
+mod beside;
 mod clock;
 mod former;
 mod interleavings;
@@ -171,8 +172,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ledger: Arc<dyn Ledger> =
-            Arc::new(SqliteLedger::open(&directory.path().join("ledger.db")).unwrap());
+        let ledger = SqliteLedger::open(&directory.path().join("ledger.db")).unwrap();
+        Self::on(directory, Arc::new(ledger))
+    }
+
+    fn on(directory: TempDir, ledger: Arc<dyn Ledger>) -> Self {
         let clock = Arc::new(Stepping(AtomicU64::new(NOW.0)));
         let bank = Arc::new(Bank {
             name: "fac".into(),

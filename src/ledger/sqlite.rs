@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, oneshot};
 use self::file::Place;
 use self::hands::Hands;
 use self::presence::Presence;
-use self::writer::{Op, Writer};
+use self::writer::{Leftovers, Op, Tidy, Writer};
 use crate::chain::PaymentKey;
 use crate::clock::UnixSeconds;
 use crate::ledger::upkeep::{Batch, Cursor, prune_end};
@@ -59,6 +59,8 @@ pub struct SqliteLedger {
     /// `None` when opened for reading only, and while it is dropped.
     queue: Option<SyncSender<Op>>,
     writer: Option<JoinHandle<()>>,
+    /// What the queue or the disk did not take, for the writer.
+    leftovers: Arc<Leftovers>,
     commits: Arc<AtomicU64>,
     /// As which wall it is used; `None` for commands and tests.
     presence: Option<Arc<Presence>>,
@@ -103,7 +105,9 @@ impl SqliteLedger {
         let connection = file::open_for_writing(path, &place, joins)?;
         let commits = Arc::new(AtomicU64::new(0));
         let hands = Hands::of(&connection, (path, &place), presence.clone())?;
-        let writer = Writer::new(connection, place.clone(), Arc::clone(&commits), hands);
+        let leftovers = Arc::<Leftovers>::default();
+        let shared = (Arc::clone(&commits), Arc::clone(&leftovers));
+        let writer = Writer::new(connection, place.clone(), shared, hands);
         let (queue, waiting) = sync_channel(waiting_max);
         let thread = std::thread::Builder::new()
             .name("ledger-writer".to_owned())
@@ -114,6 +118,7 @@ impl SqliteLedger {
             listings: Semaphore::new(LISTINGS_MAX),
             queue: Some(queue),
             writer: Some(thread),
+            leftovers,
             commits,
             presence,
         })
@@ -136,6 +141,7 @@ impl SqliteLedger {
             listings: Semaphore::new(LISTINGS_MAX),
             queue: None,
             writer: None,
+            leftovers: Arc::default(),
             commits: Arc::default(),
             presence: None,
         })
@@ -233,6 +239,15 @@ impl SqliteLedger {
         })
     }
 
+    /// Has it written whatever happens, for nobody waits for it. What does not fit the queue goes with the next
+    /// commit: a queue that is full has one. What a process leaves behind that ends first is given back by the
+    /// next one, or by the one beside it: nothing of it is lost, only late.
+    fn tidy(&self, tidy: Tidy) {
+        if self.queue.is_some() && self.send(Op::Tidy(tidy)).is_err() {
+            self.leftovers.push(tidy);
+        }
+    }
+
     /// Runs a long read on a thread that may block.
     async fn read<T: Send + 'static>(
         &self,
@@ -298,9 +313,7 @@ impl Drop for Awaited<'_> {
         self.answer.close();
         if let Ok(Ok(ClaimAnswer::Claimed(claim))) = self.answer.try_recv() {
             let (id, now) = (claim.id(), self.now);
-            if let Err(error) = self.ledger.send(Op::GiveBack { id, now }) {
-                tracing::warn!(claim = id.0, %error, "an unwanted claim stays until the next start");
-            }
+            self.ledger.tidy(Tidy::GiveBack { id, now });
         }
     }
 }
@@ -376,18 +389,18 @@ impl Ledger for SqliteLedger {
             .await
     }
 
+    /// Also while this wall is alone: one that comes beside it must see what it has in hand. It costs a
+    /// collection one more commit.
     async fn take_owed(&self, id: ClaimId) -> Result<bool, LedgerError> {
-        match self.is_shared() {
+        match self.presence.is_some() {
             true => self.write(|to| Op::TakeOwed { id, to }).await,
             false => Ok(true),
         }
     }
 
     fn let_go(&self, id: ClaimId) {
-        if self.is_shared()
-            && let Err(error) = self.send(Op::LetGo { id })
-        {
-            tracing::warn!(claim = id.0, %error, "a debt stays in the hands of this process");
+        if self.presence.is_some() {
+            self.tidy(Tidy::LetGo { id });
         }
     }
 

@@ -393,6 +393,31 @@ async fn what_is_under_way_is_finished_by_the_old_process_and_not_sold_twice_by_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_debt_of_a_rule_that_was_renamed_is_collected_while_both_processes_live() {
+    let mut site = Site::open(Setup::default()).await;
+    let proof = Signer::new().proof(&offer(3000));
+    // Paid in advance, and the origin fails the first time that it is asked for anything.
+    let answer = site.wall.pay("/before/flaky?fail=1", &proof).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(site.wall.states(), ["settled"]);
+    let slow = site.wall.request(Method::GET, "/v1/slow?ms=60000");
+    let slow = slow.header("PAYMENT-SIGNATURE", Signer::new().proof(&offer(2000)));
+    let slow = tokio::spawn(send(slow));
+    eventually("the origin works", || {
+        site.wall.origin.hits("/v1/slow") == 1
+    });
+    site.wall.edit("name = \"before\"", "name = \"in-advance\"");
+    let old = site.pid;
+    site.upgraded(&[]);
+    let answer = site.wall.pay("/before/flaky?fail=1", &proof).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(exists(old), "both live");
+    assert_eq!(site.wall.origin.hits("/before/flaky"), 2);
+    assert_eq!(site.wall.sandbox.stats().settled, 1);
+    slow.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_old_process_dies_in_mid_handover_and_the_new_one_serves() {
     let mut site = Site::open(Setup::default()).await;
     let (market, buyers) = Market::open(&site, 6);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,10 @@ pub(super) enum FileFault {
          restart the wall in place of replacing it"
     )]
     OlderInUse(i64),
+    /// SQLite names its log after the file, and the wall its locks: under two names they would be two, and
+    /// writes would get lost.
+    #[error("it has {0} names (hard links); a ledger must have one, remove the others")]
+    Names(u64),
     /// Write-ahead logging is what lets readers and the writer work side by side.
     #[error("write-ahead logging is not possible here (a network file system?): mode is {0:?}")]
     NoLog(String),
@@ -97,6 +101,11 @@ pub(super) fn open_for_writing(
     is_in_use: bool,
 ) -> Result<Connection, LedgerError> {
     create(path).map_err(|fault| place.failed(fault))?;
+    // A file that cannot be asked about cannot be opened either, which says more.
+    let names = std::fs::metadata(path).map_or(1, |file| file.nlink());
+    if names > 1 {
+        return Err(place.failed(FileFault::Names(names)));
+    }
     let mut connection = connect(path, place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Before anything is changed: a file that we must not touch stays as it is.
     let version = schema::version(&connection, place)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::file::Place;
-use super::presence::{Presence, is_gone};
+use super::presence::{Presence, is_gone, one_name};
 use super::rows;
 use crate::clock::UnixSeconds;
 use crate::ledger::{ClaimId, LedgerError};
@@ -39,7 +39,7 @@ impl Hands {
             .query_row(newest, [], |row| row.get(0))
             .map_err(|cause| place.failed(cause))?;
         Ok(Self {
-            ledger: ledger.to_owned(),
+            ledger: one_name(ledger),
             place: place.clone(),
             presence,
             last_of_others,
@@ -137,11 +137,13 @@ impl Hands {
     }
 
     /// Gives a debt out of hand: whoever is asked for it next may take it.
-    pub(super) fn let_go(&self, connection: &Connection, id: ClaimId) {
+    pub(super) fn let_go(&self, connection: &Connection, id: ClaimId) -> Result<(), LedgerError> {
         let sql = "UPDATE claim SET wall = NULL WHERE id = ?1 AND state = 'settled' AND wall = ?2";
-        if let Err(cause) = connection.execute(sql, params![id.0, self.own()]) {
-            tracing::warn!(claim = id.0, %cause, "a debt stays in the hands of this process");
-        }
+        connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params![id.0, self.own()]))
+            .map(|_| ())
+            .map_err(|cause| self.place.failed(cause))
     }
 
     fn counted(&self, rows: rusqlite::Result<usize>) -> Result<u64, LedgerError> {

@@ -57,6 +57,7 @@ impl Presence {
     ///
     /// [`PresenceError::InUse`], or [`PresenceError::Io`].
     pub fn alone(path: &Path) -> Result<Self, PresenceError> {
+        let path = &one_name(path);
         let lock = beside(path, ".lock");
         let family = open(&lock, false)?;
         match family.try_lock() {
@@ -75,6 +76,7 @@ impl Presence {
     ///
     /// [`PresenceError::Other`] when the lock is not that of this ledger, or [`PresenceError::Io`].
     pub fn beside(path: &Path, family: OwnedFd) -> Result<Self, PresenceError> {
+        let path = &one_name(path);
         let lock = beside(path, ".lock");
         let family = File::from(family);
         let is_the_same = match (family.metadata(), std::fs::metadata(&lock)) {
@@ -160,6 +162,23 @@ impl Presence {
     pub fn end(&self) {
         // Left behind, it means nothing.
         drop(std::fs::remove_file(file_of(&self.ledger, self.id())));
+    }
+}
+
+/// The name of a ledger by which all its walls know it, whatever links lead there: their locks have names
+/// of their own beside it. The file itself may not exist yet; a link to a file that does not exist is left
+/// as it is, for no ledger is opened through one.
+pub(super) fn one_name(ledger: &Path) -> PathBuf {
+    if let Ok(resolved) = ledger.canonicalize() {
+        return resolved;
+    }
+    let folder = match ledger.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    match (folder.canonicalize(), ledger.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        (Ok(_) | Err(_), _) => ledger.to_owned(),
     }
 }
 
@@ -260,6 +279,30 @@ mod tests {
         assert_eq!(files, 2, "what the second left behind was swept away");
         third.end();
         assert!(!file_of(&ledger, third.id()).exists());
+    }
+
+    #[test]
+    fn a_ledger_is_the_same_whatever_links_lead_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let ledger = inner.join("ledger.db");
+        let (link, folder) = (directory.path().join("link.db"), directory.path().join("f"));
+        std::os::unix::fs::symlink(&inner, &folder).unwrap();
+        // Before there is a file, and afterwards.
+        for other in [folder.join("ledger.db"), inner.join("../inner/ledger.db")] {
+            let _first = Presence::alone(&ledger).unwrap();
+            let refused = Presence::alone(&other).unwrap_err();
+            assert!(matches!(refused, PresenceError::InUse(_)), "{other:?}");
+        }
+        std::fs::write(&ledger, "").unwrap();
+        std::os::unix::fs::symlink(&ledger, &link).unwrap();
+        let first = Presence::alone(&link).unwrap();
+        let refused = Presence::alone(&ledger).unwrap_err();
+        assert!(matches!(refused, PresenceError::InUse(_)));
+        let second = Presence::beside(&ledger, first.lock_to_hand_over().unwrap()).unwrap();
+        assert!(!second.has_ended(first.id()) && !first.has_ended(second.id()));
+        drop(second);
     }
 
     #[test]

@@ -4,14 +4,16 @@
 //! a flush costs the same for one write as for fifty.
 //!
 //! A write that fails leaves nothing behind, and the others untouched: each is one statement, and a claim
-//! that cannot be written whole is taken back.
+//! that cannot be written whole is taken back. What nobody waits for is tried again until it is written.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 use tokio::sync::oneshot::Sender;
 
@@ -39,9 +41,13 @@ const PAUSES_MAX: usize = 6;
 const CROWD: usize = 3;
 /// The pause after a commit while another process writes too: without one it would hardly get a turn.
 const COURTESY: Duration = Duration::from_micros(500);
+/// How long after a fault it is tried again to write what nobody waits for.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The reason of claims that nobody waited for.
 const ABANDONED: &str = "abandoned";
-const STAYS: &str = "a claim that nobody waits for stays until the next start";
+
+/// Nobody writes any more.
+struct Ended;
 
 /// A write, and whom to tell.
 pub(super) enum Op {
@@ -56,8 +62,8 @@ pub(super) enum Op {
         now: UnixSeconds,
         to: Sender<Result<(), LedgerError>>,
     },
-    /// Releases a claim whose owner left before it was told.
-    GiveBack { id: ClaimId, now: UnixSeconds },
+    /// What nobody waits for.
+    Tidy(Tidy),
     Mark {
         note: Note,
         to: Sender<Result<(), LedgerError>>,
@@ -75,8 +81,6 @@ pub(super) enum Op {
         id: ClaimId,
         to: Sender<Result<bool, LedgerError>>,
     },
-    /// Nobody in this process works on the debt any more.
-    LetGo { id: ClaimId },
     Prune {
         end: UnixSeconds,
         from: Cursor,
@@ -87,22 +91,52 @@ pub(super) enum Op {
     },
 }
 
-/// Tells the caller what came of its write, given what came of the commit. Returns a claim that
-/// was granted to a caller who no longer waits.
-type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<Orphan>>;
-
-/// A granted claim without an owner.
-struct Orphan {
-    id: ClaimId,
-    now: UnixSeconds,
+/// A write that nobody waits for. It may be late; what has it in hand meanwhile is this process.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Tidy {
+    /// Releases a claim whose owner left before it was told.
+    GiveBack { id: ClaimId, now: UnixSeconds },
+    /// Nobody in this process works on the debt any more.
+    LetGo { id: ClaimId },
 }
+
+/// What the queue or the disk did not take. No longer than the claims that were under way at once.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers(Mutex<Vec<Tidy>>);
+
+impl Leftovers {
+    pub(super) fn push(&self, tidy: Tidy) {
+        self.0.lock().push(tidy);
+    }
+
+    /// It is not wanted any more.
+    pub(super) fn remove(&self, unwanted: Tidy) {
+        self.0.lock().retain(|tidy| *tidy != unwanted);
+    }
+
+    fn take(&self) -> Vec<Tidy> {
+        std::mem::take(&mut *self.0.lock())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+/// Tells the caller what came of its write, given what came of the commit. Returns what is still to be
+/// written: a claim to give back that was granted to a caller who no longer waits, or what failed and
+/// nobody waits for.
+type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<Tidy>>;
 
 pub(super) struct Writer {
     connection: Connection,
     place: Place,
     commits: Arc<AtomicU64>,
+    leftovers: Arc<Leftovers>,
     hands: Hands,
-    orphans: Vec<Orphan>,
+    /// When what is left over is tried again, after something came to nothing: it may be the reason that
+    /// others fail with it.
+    not_before: Cell<Option<Instant>>,
     /// Writes in the last commit.
     pub(super) shared_by: usize,
 }
@@ -111,15 +145,16 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         place: Place,
-        commits: Arc<AtomicU64>,
+        (commits, leftovers): (Arc<AtomicU64>, Arc<Leftovers>),
         hands: Hands,
     ) -> Self {
         Self {
             connection,
             place,
             commits,
+            leftovers,
             hands,
-            orphans: Vec::new(),
+            not_before: Cell::new(None),
             shared_by: 0,
         }
     }
@@ -128,17 +163,35 @@ impl Writer {
     pub(super) fn run(mut self, waiting: &Receiver<Op>) {
         loop {
             let mut ops = Vec::new();
-            if self.orphans.is_empty() {
-                match waiting.recv() {
-                    Ok(op) => ops.push(op),
-                    Err(_) => return,
-                }
+            match self.next(waiting) {
+                Ok(op) => ops.extend(op),
+                Err(Ended) => return,
+            }
+            if !ops.is_empty() {
                 self.gather(&mut ops, waiting);
             }
             self.shared_by = self.write_together(ops, waiting);
             if self.hands.has_company() {
                 sleep(COURTESY);
             }
+        }
+    }
+
+    /// The next write; none when what is left over should be tried now.
+    fn next(&self, waiting: &Receiver<Op>) -> Result<Option<Op>, Ended> {
+        if self.leftovers.is_empty() {
+            return waiting.recv().map(Some).map_err(|_| Ended);
+        }
+        let now = Instant::now();
+        let rest = self.not_before.get().map(|at| at.duration_since(now));
+        let Some(rest) = rest.filter(|rest| !rest.is_zero()) else {
+            return Ok(None);
+        };
+        match waiting.recv_timeout(rest) {
+            Ok(op) => Ok(Some(op)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            // The process ends: the next one, or the one beside it, gives back what is left.
+            Err(RecvTimeoutError::Disconnected) => Err(Ended),
         }
     }
 
@@ -157,19 +210,16 @@ impl Writer {
         }
     }
 
-    /// Writes these and what waits in one transaction, and answers. Returns how many there were.
+    /// Writes what is left over, these and what waits in one transaction, and answers. Returns how many of
+    /// these there were.
     pub(super) fn write_together(&mut self, ops: Vec<Op>, waiting: &Receiver<Op>) -> usize {
-        let mut ops = ops.into_iter().chain(waiting.try_iter()).take(BATCH_MAX);
-        let orphans = std::mem::take(&mut self.orphans);
+        let leftovers = self.due_leftovers();
+        let late = leftovers.len();
+        let ops = ops.into_iter().chain(waiting.try_iter()).take(BATCH_MAX);
+        let mut ops = leftovers.into_iter().map(Op::Tidy).chain(ops);
         if let Err(cause) = self.connection.execute_batch("BEGIN IMMEDIATE") {
-            for Orphan { id, .. } in orphans {
-                tracing::warn!(claim = id.0, %cause, "{STAYS}");
-            }
             let refused = ops.map(|op| self.not_begun(op)).collect();
             return self.fail(refused, cause);
-        }
-        for Orphan { id, now } in orphans {
-            self.give_back(id, now);
         }
         let mut answers = Vec::new();
         // A full disk and its like end the whole transaction, not only the statement. A write after that would
@@ -193,11 +243,8 @@ impl Writer {
         }
         reach(Step::Committed);
         self.commits.fetch_add(1, Ordering::Relaxed);
-        let writes = answers.len();
-        self.orphans = answers
-            .into_iter()
-            .filter_map(|answer| answer(Ok(())))
-            .collect();
+        let writes = answers.len().saturating_sub(late);
+        self.tell(answers, &|| Ok(()));
         writes
     }
 
@@ -208,30 +255,57 @@ impl Writer {
     ) -> usize {
         let cause = Arc::new(cause);
         let writes = answers.len();
+        self.rest();
         tracing::error!(ledger = %self.place, writes, %cause, "writes failed");
-        for answer in answers {
-            answer(Err(self.place.failed(Arc::clone(&cause))));
-        }
+        self.tell(answers, &|| Err(self.place.failed(Arc::clone(&cause))));
         writes
+    }
+
+    fn due_leftovers(&self) -> Vec<Tidy> {
+        if self.not_before.get().is_some_and(|at| Instant::now() < at) {
+            return Vec::new();
+        }
+        self.not_before.set(None);
+        self.leftovers.take()
+    }
+
+    fn rest(&self) {
+        self.not_before.set(Instant::now().checked_add(AGAIN));
+    }
+
+    fn tell(&self, answers: Vec<Answer>, committed: &dyn Fn() -> Result<(), LedgerError>) {
+        for answer in answers {
+            if let Some(left) = answer(committed()) {
+                self.leftovers.push(left);
+            }
+        }
     }
 
     fn apply(&self, op: Op) -> Answer {
         match op {
             Op::Claim { claim, now, to } => answer_claim(self.claim(&claim, now), now, to),
             Op::Advance { id, step, now, to } => answer(self.advance(id, &step, now), to),
-            Op::GiveBack { id, now } => {
-                self.give_back(id, now);
-                Box::new(|_| None)
+            Op::Tidy(tidy) => {
+                let written = self.tidy(tidy);
+                if let Err(error @ LedgerError::Store { .. }) = &written {
+                    tracing::warn!(?tidy, %error, "will be written again");
+                    self.rest();
+                }
+                done_or_left(written, tidy)
             }
             Op::Mark { note, to } => answer(self.mark(&note), to),
             Op::ReleaseAbandoned { now, to } => {
                 answer(self.hands.release_abandoned(&self.connection, now), to)
             }
             Op::Adopt { to } => answer(self.hands.adopt(&self.connection), to),
-            Op::TakeOwed { id, to } => answer(self.hands.take_owed(&self.connection, id), to),
-            Op::LetGo { id } => {
-                self.hands.let_go(&self.connection, id);
-                Box::new(|_| None)
+            Op::TakeOwed { id, to } => {
+                let taken = self.hands.take_owed(&self.connection, id);
+                let (told, leftovers) = (answer(taken, to), Arc::clone(&self.leftovers));
+                Box::new(move |committed| {
+                    // Asked for before, and late: it would let go of what is in hand again.
+                    leftovers.remove(Tidy::LetGo { id });
+                    told(committed)
+                })
             }
             Op::Prune { end, from, to } => {
                 answer(upkeep::prune(&self.connection, &self.place, end, from), to)
@@ -246,7 +320,7 @@ impl Writer {
         match op {
             Op::Claim { now, to, .. } => answer_claim(Err(fault()), now, to),
             Op::Advance { to, .. } | Op::Mark { to, .. } => answer(Err(fault()), to),
-            Op::GiveBack { .. } | Op::LetGo { .. } => Box::new(|_| None),
+            Op::Tidy(tidy) => done_or_left(Err(fault()), tidy),
             Op::ReleaseAbandoned { to, .. } | Op::Adopt { to } => answer(Err(fault()), to),
             Op::TakeOwed { to, .. } => answer(Err(fault()), to),
             Op::Prune { to, .. } | Op::Compact { to } => answer(Err(fault()), to),
@@ -413,14 +487,30 @@ impl Writer {
         }
     }
 
-    fn give_back(&self, id: ClaimId, now: UnixSeconds) {
-        let step = Move::Released {
-            reason: ABANDONED.into(),
-        };
-        if let Err(error) = self.advance(id, &step, now) {
-            tracing::warn!(claim = id.0, %error, "{STAYS}");
+    fn tidy(&self, tidy: Tidy) -> Result<(), LedgerError> {
+        match tidy {
+            Tidy::GiveBack { id, now } => {
+                let step = Move::Released {
+                    reason: ABANDONED.into(),
+                };
+                self.advance(id, &step, now)
+            }
+            Tidy::LetGo { id } => self.hands.let_go(&self.connection, id),
         }
     }
+}
+
+/// What failed for want of a store is left, to be tried again.
+fn done_or_left(result: Result<(), LedgerError>, tidy: Tidy) -> Answer {
+    Box::new(move |committed| match committed.and(result) {
+        Ok(()) => None,
+        Err(LedgerError::Store { .. }) => Some(tidy),
+        // It has moved on: there is nothing to give back.
+        Err(error) => {
+            tracing::warn!(?tidy, %error, "what nobody waited for was over already");
+            None
+        }
+    })
 }
 
 fn answer<T: 'static>(
@@ -439,7 +529,7 @@ fn answer_claim(
     to: Sender<Result<ClaimAnswer, LedgerError>>,
 ) -> Answer {
     Box::new(move |committed| match to.send(committed.and(result)) {
-        Err(Ok(ClaimAnswer::Claimed(claim))) => Some(Orphan {
+        Err(Ok(ClaimAnswer::Claimed(claim))) => Some(Tidy::GiveBack {
             id: claim.id(),
             now,
         }),

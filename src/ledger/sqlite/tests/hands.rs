@@ -16,11 +16,9 @@ fn two() -> (TempDir, Process, Process) {
     let path = directory.path().join("farewall.db");
     let old = Arc::new(Presence::alone(&path).unwrap());
     let first = SqliteLedger::open_as_wall(&path, Arc::clone(&old)).unwrap();
-    old.set_company(true);
-    let new = Presence::beside(&path, old.lock_to_hand_over().unwrap()).unwrap();
-    let new = Arc::new(new);
-    let second = SqliteLedger::open_as_wall(&path, Arc::clone(&new)).unwrap();
-    (directory, (old, first), (new, second))
+    let old = (old, first);
+    let new = successor(&directory, &old);
+    (directory, old, new)
 }
 
 async fn state(ledger: &SqliteLedger, n: u64) -> State {
@@ -84,6 +82,102 @@ async fn a_debt_is_in_one_hand_at_a_time() {
     assert!(second.take_owed(left_behind).await.unwrap());
     new.set_company(false);
     assert!(!second.is_shared());
+}
+
+/// A ledger with a debt that a wall left behind which has ended, and a wall that is alone there.
+async fn debt_of_old() -> (TempDir, ClaimId, Process) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("farewall.db");
+    let open = || {
+        let wall = Arc::new(Presence::alone(&path).unwrap());
+        let ledger = SqliteLedger::open_as_wall(&path, Arc::clone(&wall)).unwrap();
+        (wall, ledger)
+    };
+    let (before, ledger) = open();
+    let id = claim_in(&ledger, 1, State::Settled).await;
+    drop((ledger, before));
+    let alone = open();
+    (directory, id, alone)
+}
+
+/// The one that takes the place of a wall.
+fn successor(directory: &TempDir, (old, _): &Process) -> Process {
+    let path = directory.path().join("farewall.db");
+    old.set_company(true);
+    let new = Presence::beside(&path, old.lock_to_hand_over().unwrap()).unwrap();
+    let new = Arc::new(new);
+    let ledger = SqliteLedger::open_as_wall(&path, Arc::clone(&new)).unwrap();
+    (new, ledger)
+}
+
+#[tokio::test]
+async fn what_a_wall_alone_has_in_hand_is_seen_by_the_one_that_comes() {
+    let (directory, id, old) = debt_of_old().await;
+    let before = old.1.commits().unwrap();
+    assert!(!old.1.is_shared());
+    assert!(old.1.take_owed(id).await.unwrap());
+    let commits = old.1.commits().unwrap() - before;
+    assert_eq!(commits, 1, "what it costs a collection");
+    let new = successor(&directory, &old);
+    assert!(!new.1.take_owed(id).await.unwrap(), "the old one has it");
+    old.1.let_go(id);
+    claim_in(&old.1, 2, State::Claimed).await;
+    assert!(new.1.take_owed(id).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_written_again_until_it_is_there() {
+    let (directory, id, old) = debt_of_old().await;
+    let other = Connection::open(directory.path().join("farewall.db")).unwrap();
+    for (n, fault) in [(10, "ABORT"), (20, "ROLLBACK")] {
+        assert!(old.1.take_owed(id).await.unwrap());
+        let refuse = format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON claim BEGIN SELECT RAISE({fault}, 'full'); END"
+        );
+        other.execute_batch(&refuse).unwrap();
+        old.1.let_go(id);
+        // Two who leave: one before the answer, one after it.
+        let mut leaving = old.1.claim(new_claim(n), NOW);
+        assert!(futures_util::poll!(&mut leaving).is_pending());
+        drop(leaving);
+        // A write behind them: all of that had its turn, and came to nothing.
+        while old.1.claim(new_claim(n + 1), NOW).await.is_err() {}
+        let wall: Option<i64> = other
+            .query_row("SELECT wall FROM claim WHERE id = ?1", [id.0], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(wall, Some(old.0.id()), "still in hand");
+        other.execute_batch("DROP TRIGGER refuse").unwrap();
+        loop {
+            let sql = "SELECT wall IS NULL FROM claim WHERE id = ?1";
+            let is_free: bool = other.query_row(sql, [id.0], |row| row.get(0)).unwrap();
+            let claimed = old.1.find(payment(n)).await.unwrap();
+            if is_free && claimed.is_none_or(|record| record.state == State::Released) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_in_hand_again_is_not_let_go_late() {
+    let (directory, id, old) = debt_of_old().await;
+    let other = Connection::open(directory.path().join("farewall.db")).unwrap();
+    assert!(old.1.take_owed(id).await.unwrap());
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE UPDATE ON claim BEGIN SELECT RAISE(ABORT, 'full'); END";
+    other.execute_batch(refuse).unwrap();
+    old.1.let_go(id);
+    claim_in(&old.1, 2, State::Claimed).await;
+    assert!(old.1.take_owed(id).await.unwrap(), "it has it already");
+    other.execute_batch("DROP TRIGGER refuse").unwrap();
+    let new = successor(&directory, &old);
+    // So long that whatever was left over is written.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    claim_in(&old.1, 3, State::Claimed).await;
+    assert!(!new.1.take_owed(id).await.unwrap(), "the old one has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -257,3 +257,17 @@ async fn a_store_that_cannot_write_fails_every_waiting_write_and_recovers() {
     }
     assert!(ledger.find(payment(2)).await.unwrap().is_none());
 }
+
+#[test]
+fn a_file_with_two_names_is_refused_under_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, other) = (directory.path().join("a.db"), directory.path().join("b.db"));
+    drop(SqliteLedger::open(&path).unwrap());
+    std::fs::hard_link(&path, &other).unwrap();
+    for name in [&path, &other] {
+        let refused = SqliteLedger::open(name).unwrap_err().to_string();
+        assert!(refused.contains("2 names (hard links)"), "{refused}");
+    }
+    std::fs::remove_file(&other).unwrap();
+    SqliteLedger::open(&path).unwrap();
+}

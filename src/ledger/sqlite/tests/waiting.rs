@@ -37,11 +37,12 @@ fn only_where_many_write_is_more_waited_for_and_never_beyond_a_batch() {
     let place = Place::new(&path);
     let connection = file::open_for_writing(&path, &place, false).unwrap();
     let hands = Hands::of(&connection, (&path, &place), None).unwrap();
-    let mut writer = Writer::new(connection, place, Arc::default(), hands);
+    let mut writer = Writer::new(connection, place, Default::default(), hands);
     let (queue, waiting) = sync_channel(1000);
     let (id, now) = (ClaimId(1), NOW);
-    let send =
-        |count: usize| (0..count).for_each(|_| queue.send(Op::GiveBack { id, now }).unwrap());
+    let send = |count: usize| {
+        (0..count).for_each(|_| queue.send(Op::Tidy(Tidy::GiveBack { id, now })).unwrap())
+    };
     let gathered = |writer: &Writer| {
         let mut ops = vec![waiting.recv().unwrap()];
         writer.gather(&mut ops, &waiting);
