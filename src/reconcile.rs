@@ -3,7 +3,7 @@
 //! did not bring it there.
 //!
 //! What is believed is decided in `decision`, without I/O. A claim that nobody can tell anything
-//! about runs out with its authorization, and is then `expired`: listed for a person, never guessed.
+//! about runs out with its authorization, or after thirty days, and is then `expired`: listed for a person, never guessed.
 //! Everything it knows is in the ledger, so it may be killed and started again at any time.
 
 mod decision;
@@ -369,8 +369,8 @@ impl Reconciler {
                     false => format!("{found}; {}", repeated.found),
                 };
                 (receipt, retry_after_s) = (repeated.receipt, repeated.retry_after_s);
-                let (now, end) = (self.clock.now(), record.claim.valid_before);
-                decision::by_facilitator(receipt.is_some(), sighting, now, end)
+                let span = (record.claimed_at, record.claim.valid_before);
+                decision::by_facilitator(receipt.is_some(), sighting, self.clock.now(), span)
             }
         };
         let Some(step) = step(record, verdict, receipt) else {

@@ -16,6 +16,13 @@ pub(super) const GRACE_S: u64 = 120;
 /// may be down for a while.
 pub(super) const CHAIN_GRACE_S: u64 = 86_400;
 
+/// How long an outcome may be unknown, whatever its authorization says: one that can be settled for ever
+/// would be asked about for ever. Thirty days, after which the money may still have moved.
+const UNKNOWN_MAX_S: u64 = 30 * 86_400;
+
+/// From when on it is asked about as rarely as what is only waited for.
+const OLD_S: u64 = 86_400;
+
 /// The shortest turn of a facilitator: most settlements are in a block within seconds, and asking
 /// another one too early only burns gas.
 const TURN_MIN_S: u64 = 30;
@@ -77,7 +84,7 @@ pub(super) fn by_facilitator(
     is_settled: bool,
     sighting: Sighting,
     now: UnixSeconds,
-    valid_before: UnixSeconds,
+    (claimed_at, valid_before): (UnixSeconds, UnixSeconds),
 ) -> Verdict {
     let grace = match sighting {
         Sighting::NotAsked | Sighting::Seen(Finding::Unexplained(_)) => GRACE_S,
@@ -92,7 +99,7 @@ pub(super) fn by_facilitator(
     };
     if is_settled {
         Verdict::SettledByFacilitator
-    } else if now > valid_before.plus(grace) {
+    } else if now > valid_before.plus(grace).min(claimed_at.plus(UNKNOWN_MAX_S)) {
         Verdict::Expired(OUTCOME_UNKNOWN)
     } else {
         Verdict::Unknown
@@ -126,7 +133,7 @@ pub(super) fn may_move(
 /// across restarts too; and by chance (`roll`) up to half of that less, so that claims that became
 /// unknown together do not come back together.
 pub(super) fn pause(unknown_for_s: u64, is_late: bool, roll: u16) -> Duration {
-    let longest = if is_late {
+    let longest = if is_late || unknown_for_s > OLD_S {
         LATE_PAUSE_MAX_S
     } else {
         PAUSE_MAX_S
@@ -161,8 +168,8 @@ mod tests {
     /// Both steps in their order, as the reconciler takes them.
     #[track_caller]
     fn check(sighting: Sighting, is_settled: bool, now: UnixSeconds, want: Verdict) {
-        let got =
-            by_chain(sighting).unwrap_or_else(|| by_facilitator(is_settled, sighting, now, END));
+        let got = by_chain(sighting)
+            .unwrap_or_else(|| by_facilitator(is_settled, sighting, now, (END.minus(300), END)));
         assert_eq!(got, want, "{sighting:?} settled={is_settled} at {now:?}");
     }
 
@@ -217,9 +224,18 @@ mod tests {
             check(sighting, false, END.plus(CHAIN_GRACE_S), Verdict::Unknown);
             check(sighting, false, END.plus(CHAIN_GRACE_S + 1), expired);
         }
-        let end = UnixSeconds(u64::MAX);
-        let never = by_facilitator(false, Sighting::NotAsked, end, end);
-        assert_eq!(never, Verdict::Unknown, "it can be settled for ever");
+    }
+
+    #[test]
+    fn what_could_be_settled_for_ever_is_for_a_person_after_thirty_days() {
+        for end in [END.plus(UNKNOWN_MAX_S + 1), UnixSeconds(u64::MAX)] {
+            for sighting in [Sighting::NotAsked, Sighting::Failed, seen(UNUSED)] {
+                let at = |now| by_facilitator(false, sighting, now, (END, end));
+                assert_eq!(at(END.plus(UNKNOWN_MAX_S)), Verdict::Unknown);
+                let expired = Verdict::Expired(OUTCOME_UNKNOWN);
+                assert_eq!(at(END.plus(UNKNOWN_MAX_S + 1)), expired, "never refused");
+            }
+        }
     }
 
     #[test]
@@ -230,6 +246,8 @@ mod tests {
             [2, 2, 2, 4, 8, 16, 32, 60, 60, 60]
         );
         assert_eq!(pause(9999, true, 0), Duration::from_secs(300));
+        assert_eq!(at(OLD_S), 60);
+        assert_eq!(at(OLD_S + 1), 600, "a day later");
     }
 
     #[test]
