@@ -6,12 +6,14 @@
 
 mod answer;
 mod auth;
+mod connections;
 mod control;
 mod events;
 mod payments;
 mod receipt;
 mod state;
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -85,16 +87,8 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Serves until the runtime ends.
-///
-/// # Errors
-///
-/// When the socket fails.
-pub async fn serve(socket: Socket, admin: Arc<Admin>) -> io::Result<()> {
-    let router = router(admin);
-    match socket {
-        Socket::Tcp(listener) => axum::serve(listener, router).await,
-        Socket::Unix(listener) => axum::serve(listener, router).await,
-    }
+pub async fn serve(socket: Socket, admin: Arc<Admin>) -> Infallible {
+    connections::serve(socket, router(admin)).await
 }
 
 fn router(admin: Arc<Admin>) -> Router {

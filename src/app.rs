@@ -169,8 +169,9 @@ impl App {
         let ledger: Arc<dyn Ledger> = observed.clone();
         let parts = Parts::new(settings, None, payments.handle())?;
         let settings = &parts.settings;
-        let book = payments.block_on(parts.supported());
-        let routes = table(routes, settings, &book)?;
+        let supported = payments.block_on(parts.supported());
+        let routes = table(routes, settings, &supported.book)?;
+        parts.keep(&supported);
         let settler = settler(&parts, (&ledger, &clock), &payments);
         let gate = gate(&parts, routes, &settler, (&ledger, &clock), &payments);
         let in_force = Arc::new(ArcSwap::from_pointee(parts.generation(gate)));
@@ -199,8 +200,9 @@ impl App {
         let upgrade = change.answer(desk, admin, (servants, orders), config.as_deref())?;
         let succession = predecessor.map(|old| change.succession(old));
         let wall = wall(settings, &in_force, &payments)?;
-        let served = (Arc::clone(&wall.under_way), wall.spans.clone());
         let connections = connections(settings);
+        let handshakes = connections.handshakes();
+        let served = (Arc::clone(&wall.under_way), handshakes, wall.spans.clone());
         let (server, accepts) = server(settings, wall, &connections, sockets, payments.handle())?;
         payments.spawn(manager::report(accepts, succession));
         let reloader = Reloader {
@@ -239,6 +241,9 @@ impl App {
         ending.wait_for_settlements();
         ending.leave();
         payments.shutdown_timeout(Duration::from_secs(1));
+        if ending.code() != 0 {
+            std::process::exit(ending.code());
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod code;
 pub mod causes;
 pub mod failpoint;
+pub mod stall;
 pub mod chain;
 pub mod settlement;
 pub mod metrics;

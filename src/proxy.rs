@@ -14,6 +14,7 @@ mod cors;
 mod door;
 mod forward_auth;
 mod head;
+mod handshakes;
 mod headers;
 mod held;
 mod quick;
@@ -56,6 +57,7 @@ use crate::upstream::Upstreams;
 
 pub use crate::proxy::challenges::Challenges;
 pub use crate::proxy::door::{Connections, Door, DoorLimits};
+pub use crate::proxy::handshakes::Handshakes;
 pub use crate::proxy::respond::Seller;
 
 /// The proxy in front of the upstreams. Clones are one wall: each kind of listener has its own.
@@ -87,6 +89,8 @@ pub struct Generation {
     pub target_bytes_max: usize,
     /// Between two reads of a request body.
     pub body_timeout: Duration,
+    /// For one piece of a response over HTTP/2, where a client may read and yet take nothing of one stream.
+    pub stream_timeout: Duration,
 }
 
 #[async_trait]
@@ -116,9 +120,7 @@ impl ProxyHttp for Wall {
             .spans
             .as_ref()
             .map(|_| trace::begin(session.req_header()));
-        session
-            .as_downstream_mut()
-            .set_read_timeout(Some(ctx.rules.body_timeout));
+        set_timeouts(session, &ctx.rules);
         let request = session.req_header();
         ctx.allow_origin = cors::allowed_origin(&ctx.rules.cors, request);
         if let Some(asked) = &self.forward_auth {
@@ -566,6 +568,16 @@ impl Wall {
                 Error::e_explain(ErrorType::HTTPStatus(402), "not released")
             }
         }
+    }
+}
+
+fn set_timeouts(session: &mut Session, rules: &Generation) {
+    let is_http2 = session.is_http2();
+    let downstream = session.as_downstream_mut();
+    downstream.set_read_timeout(Some(rules.body_timeout));
+    // HTTP/1 has one stream: the door sees when nothing of it is taken.
+    if is_http2 {
+        downstream.set_write_timeout(Some(rules.stream_timeout));
     }
 }
 

@@ -142,6 +142,24 @@ inside kill -KILL "$pid" 2>/dev/null || inside sh -c "kill -KILL $pid"
 again "$pid" || fail "it is not started again after a kill"
 [ "$(pay)" = '{"quote": 1}' ] || fail "after a kill nothing can be bought"
 
+echo "a new process that is killed while the one before finishes"
+pid=$(main_pid)
+# A request whose body is yet to come.
+exec 3<>/dev/tcp/127.0.0.1/14020
+printf 'POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n' >&3
+sleep 0.5
+inside systemctl kill --signal=SIGUSR2 --kill-whom=main farewall
+again "$pid" || fail "no other process takes its place"
+new=$(main_pid)
+inside sh -c "kill -KILL $new"
+inside sh -c "kill -0 $pid" || fail "the process before does not finish what it has begun"
+printf 12345 >&3
+exec 3>&-
+again "$new" || fail "systemd does not see that the new process was killed"
+inside journalctl -u farewall --no-pager -o cat -n 30 | grep -q 'Main process exited, code=killed' ||
+  fail "systemd was not told how the new process ended"
+[ "$(pay)" = '{"quote": 1}' ] || fail "after that nothing can be bought"
+
 echo "a wall that hangs"
 pid=$(main_pid)
 inside sh -c "kill -STOP $pid"

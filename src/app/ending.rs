@@ -19,6 +19,7 @@ use crate::gate::Settler;
 use crate::ledger::sqlite::presence::Presence;
 use crate::ledger::{Filter, Ledger, LedgerError, Move};
 use crate::otlp::Spans;
+use crate::proxy::Handshakes;
 use crate::settlement::State;
 
 /// How long, after the last request, settlements in flight may take before the process ends.
@@ -27,6 +28,9 @@ const SETTLEMENTS_GRACE: Duration = Duration::from_secs(75);
 /// How long a wall that ends serves who has connected already, but said nothing yet: hanging up on them
 /// would cost them a request.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// How long a wall that ends waits for TLS handshakes that had begun: what follows one is a request.
+const HANDSHAKES: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether all is done.
 const TICK: Duration = Duration::from_millis(20);
@@ -44,6 +48,8 @@ pub(super) struct Ending {
     pub(super) ledger: Arc<dyn Ledger>,
     /// Requests under way.
     under_way: Arc<AtomicUsize>,
+    /// TLS handshakes under way.
+    handshakes: Handshakes,
     /// Traces that wait to be exported.
     spans: Option<Spans>,
     runtime: Handle,
@@ -89,7 +95,7 @@ impl Ending {
     /// Nothing was signalled so far.
     pub(super) fn new(
         (settler, ledger): (Arc<Settler>, Arc<dyn Ledger>),
-        (under_way, spans): (Arc<AtomicUsize>, Option<Spans>),
+        (under_way, handshakes, spans): (Arc<AtomicUsize>, Handshakes, Option<Spans>),
         payments: &Runtime,
         upgrade: Upgrade,
         presence: Option<Arc<Presence>>,
@@ -98,6 +104,7 @@ impl Ending {
             settler,
             ledger,
             under_way,
+            handshakes,
             spans,
             runtime: payments.handle().clone(),
             urgency: Arc::new(watch::Sender::new(0)),
@@ -171,9 +178,11 @@ impl Ending {
     }
 
     fn end_early(&self) {
-        let mut busy = Instant::now();
+        let begun = Instant::now();
+        let mut busy = begun;
         while self.urgency() < CUT_OFF && busy.elapsed() < LINGER {
-            if self.under_way() > 0 || self.settler.tasks() > 0 {
+            let shakes = self.handshakes.under_way() > 0 && begun.elapsed() < HANDSHAKES;
+            if shakes || self.under_way() > 0 || self.settler.tasks() > 0 {
                 busy = Instant::now();
             }
             std::thread::sleep(TICK);
@@ -193,7 +202,13 @@ impl Ending {
             tracing::warn!(%error, "claims are given back at the next start");
         }
         self.leave();
-        std::process::exit(0);
+        std::process::exit(self.code());
+    }
+
+    /// 0, unless the process that took the place of this one is not there: then nobody is the wall, and
+    /// whoever looks after this one should know.
+    pub(super) fn code(&self) -> i32 {
+        i32::from(self.upgrade.is_orphaned())
     }
 
     /// The last thing. A settlement that is still under way keeps what it has in hand until the process

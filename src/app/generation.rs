@@ -1,6 +1,6 @@
 //! One configuration, made ready for use; unchanged parts of the one before are taken over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use tokio::runtime::Handle;
 
 use crate::app::StartError;
 use crate::chain_rpc::{self, Chains, EvmChain};
-use crate::config::settings::{AcceptSettings, IpRange, Limits, Settings};
+use crate::config::settings::{AcceptSettings, FacilitatorSettings, IpRange, Limits, Settings};
+use crate::facilitator::Facilitator;
 use crate::facilitator::breaker::BreakerSettings;
 use crate::facilitator::guarded::Guarded;
 use crate::facilitator::http::{BuildError, HttpFacilitator};
-use crate::facilitator::supported::{Origin, SupportedBook, load_book};
+use crate::facilitator::supported::{LoadedBook, Origin, load_book};
 use crate::gate::{Facilitators, Gate, GateLimits};
 use crate::proxy::{Generation, Seller};
 use crate::reconcile::{Preferences, Sources};
@@ -21,6 +22,10 @@ use crate::upstream::{Upstream, UpstreamError, Upstreams};
 
 /// How long a start or reload waits for facilitators to say what they handle.
 const SUPPORTED_DEADLINE: Duration = Duration::from_secs(3);
+
+/// So many times `send_timeout_ms` for a piece of a response over HTTP/2. pingora gives the piece (up to
+/// 64 KiB from most origins) one time in all, in which one that is read slowly must fit.
+const STREAM_PATIENCE: u32 = 10;
 
 /// What of a configuration has a life of its own.
 #[derive(Clone)]
@@ -54,17 +59,8 @@ impl Parts {
     }
 
     /// What the facilitators handle: as they say now, else as they said last.
-    pub(super) async fn supported(&self) -> SupportedBook {
-        let asked: Vec<_> = self
-            .settings
-            .facilitators
-            .iter()
-            .filter_map(|(name, s)| {
-                let facilitator = Arc::clone(self.facilitators.get(name)?);
-                Some((facilitator, s.supported_cache.clone()))
-            })
-            .collect();
-        let loaded = load_book(&asked, SUPPORTED_DEADLINE).await;
+    pub(super) async fn supported(&self) -> LoadedBook {
+        let loaded = load_book(&self.caches(), SUPPORTED_DEADLINE).await;
         for (facilitator, origin) in &loaded.origins {
             match origin {
                 Origin::Fresh => {}
@@ -76,7 +72,21 @@ impl Parts {
                 }
             }
         }
-        loaded.book
+        loaded
+    }
+
+    /// Remembers what they said for a start without them, once this configuration is in force.
+    pub(super) fn keep(&self, supported: &LoadedBook) {
+        supported.keep(&self.caches());
+    }
+
+    fn caches(&self) -> Vec<(Arc<dyn Facilitator>, PathBuf)> {
+        let cache = |(name, settings): (&Arc<str>, &FacilitatorSettings)| {
+            let facilitator = Arc::clone(self.facilitators.get(name)?);
+            Some((facilitator, settings.supported_cache.clone()))
+        };
+        let configured = self.settings.facilitators.iter();
+        configured.filter_map(cache).collect()
     }
 
     /// Who may know what became of a settlement.
@@ -102,6 +112,7 @@ impl Parts {
             trusted_proxies: settings.server.trusted_proxies.clone(),
             target_bytes_max: settings.limits.target_bytes_max,
             body_timeout: settings.limits.body_timeout,
+            stream_timeout: settings.limits.send_timeout.saturating_mul(STREAM_PATIENCE),
         }
     }
 }

@@ -88,6 +88,8 @@ pub(super) fn server(
             sockets: Vec::new(),
             accepting: accepting.clone(),
         };
+        let handshakes = connections.handshakes();
+        handshakes.count(service.service.endpoints());
         for listener in listeners {
             listen(&mut service.service, listener, &managed, payments)?;
             let socket = sockets.take(listener.address);

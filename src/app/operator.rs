@@ -85,11 +85,7 @@ impl Desk<'_> {
         let second = socket.as_fd().try_clone_to_owned().map_err(failed)?;
         self.hand_over(place, second);
         let admin = Admin::new(parts);
-        self.answer(async move {
-            if let Err(error) = admin::serve(socket, admin).await {
-                tracing::error!(%error, "the admin listener ended");
-            }
-        });
+        self.answer(async move { match admin::serve(socket, admin).await {} });
         Ok(())
     }
 

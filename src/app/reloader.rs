@@ -16,6 +16,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::restart::needs_restart;
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
+use crate::facilitator::supported::LoadedBook;
 use crate::gate::Settler;
 use crate::log;
 use crate::proxy::{Connections, Generation};
@@ -131,7 +132,8 @@ impl Reloader {
             let unheard = Diagnostic::warning("unused-filter", message).about("log.filter");
             found.push(loaded.locate(unheard));
         }
-        let (parts, routes) = self.prepare(&loaded)?;
+        let (parts, routes, supported) = self.prepare(&loaded)?;
+        parts.keep(&supported);
         self.put_in_place(parts, routes);
         Ok(Report {
             changes,
@@ -140,16 +142,16 @@ impl Reloader {
     }
 
     /// Everything that may fail. Nothing is changed by it.
-    fn prepare(&self, loaded: &Loaded) -> Result<(Parts, RouteTable), ReloadError> {
+    fn prepare(&self, loaded: &Loaded) -> Result<(Parts, RouteTable, LoadedBook), ReloadError> {
         let settings = loaded.settings.clone();
         let parts = Parts::new(settings, Some(&self.parts), &self.runtime)
             .map_err(|error| refused(Diagnostic::error("cannot-apply", error.to_string())))?;
-        let book = self.runtime.block_on(parts.supported());
-        let routes = RouteTable::build(&parts.settings, &book).map_err(|errors| {
+        let supported = self.runtime.block_on(parts.supported());
+        let routes = RouteTable::build(&parts.settings, &supported.book).map_err(|errors| {
             let located = errors.iter().map(|e| loaded.locate(complaints::error(e)));
             ReloadError::Refused(located.collect())
         })?;
-        Ok((parts, routes))
+        Ok((parts, routes, supported))
     }
 
     /// Cannot fail. Requests that have begun keep what they began with.
@@ -189,9 +191,10 @@ impl Reloader {
 
     /// Asks `/supported` again, for ways of being paid that could not be offered so far.
     fn complete(&mut self) {
-        let book = self.runtime.block_on(self.parts.supported());
-        match RouteTable::build(&self.parts.settings, &book) {
+        let supported = self.runtime.block_on(self.parts.supported());
+        match RouteTable::build(&self.parts.settings, &supported.book) {
             Ok(routes) => {
+                self.parts.keep(&supported);
                 let missing = routes.missing().len();
                 if self.in_force.load().gate.routes().missing() == routes.missing() {
                     return;

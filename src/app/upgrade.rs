@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -58,6 +60,8 @@ pub(super) struct Upgrade {
     progress: Arc<Mutex<Progress>>,
     retired: Arc<watch::Sender<bool>>,
     under_way: Arc<AtomicBool>,
+    /// Whether the process that took the place of this one was lost while this one still finishes.
+    lost: Arc<AtomicBool>,
 }
 
 impl Upgrade {
@@ -70,7 +74,37 @@ impl Upgrade {
             progress: Arc::new(Mutex::new(progress)),
             retired: Arc::new(watch::Sender::new(false)),
             under_way: Arc::new(AtomicBool::new(false)),
+            lost: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// Whether nobody is the wall: the process that took the place of this one has crashed.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Looks after the new process for as long as this one lives. Blocks.
+    ///
+    /// Its end is looked at and not taken note of (reaped): this process ends soon, and then the service
+    /// manager inherits what is left, learns that the main process failed, and starts the service again.
+    fn look_after(&self, pid: Pid) {
+        let end = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let Ok(Some(ended)) = retry_on_intr(|| waitid(WaitId::Pid(pid), end)) else {
+            return;
+        };
+        let pid = pid.as_raw_nonzero();
+        if ended.exit_status() == Some(0) {
+            tracing::info!(pid, "the process that took the place of this one has ended");
+            return;
+        }
+        let (code, signal) = (ended.exit_status(), ended.terminating_signal());
+        tracing::error!(
+            pid,
+            code,
+            signal,
+            "the process that took the place of this one was lost; nobody accepts connections"
+        );
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// Whether another process has taken the place of this one.
@@ -256,6 +290,8 @@ impl Upgrader {
             operator.abort();
         }
         self.upgrade.retired.send_replace(true);
+        let (upgrade, new) = (self.upgrade.clone(), Pid::from_child(&new));
+        std::thread::spawn(move || upgrade.look_after(new));
         Ok(pid)
     }
 

@@ -101,6 +101,7 @@ pub(super) const LIMITS: Section = Section {
         "header_timeout_ms",
         "idle_timeout_ms",
         "body_timeout_ms",
+        "send_timeout_ms",
     ],
 };
 

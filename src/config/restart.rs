@@ -120,6 +120,7 @@ fn limit_keys(limits: &Limits) -> Values {
         request_header_bytes_max,
         header_timeout,
         idle_timeout,
+        send_timeout,
         request_body_bytes_max: _,
         payment_header_bytes_max: _,
         target_bytes_max: _,
@@ -157,6 +158,7 @@ fn limit_keys(limits: &Limits) -> Values {
         ),
         ("limits.header_timeout_ms", format!("{header_timeout:?}")),
         ("limits.idle_timeout_ms", format!("{idle_timeout:?}")),
+        ("limits.send_timeout_ms", format!("{send_timeout:?}")),
     ]
 }
 
@@ -206,8 +208,12 @@ mod tests {
         );
         check(
             "retry_window_s = 60",
-            "connections_max = 7\nidle_timeout_ms = 7",
-            &["limits.connections_max", "limits.idle_timeout_ms"],
+            "connections_max = 7\nidle_timeout_ms = 7\nsend_timeout_ms = 7",
+            &[
+                "limits.connections_max",
+                "limits.idle_timeout_ms",
+                "limits.send_timeout_ms",
+            ],
         );
         check(
             "retry_window_s = 60",

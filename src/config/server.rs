@@ -383,6 +383,7 @@ pub(super) fn limits(top: &Reader<'_>) -> Limits {
             header_timeout: reader.timeout("header_timeout_ms", 10_000),
             idle_timeout: reader.timeout("idle_timeout_ms", 60_000),
             body_timeout: reader.timeout("body_timeout_ms", 30_000),
+            send_timeout: reader.timeout("send_timeout_ms", 60_000),
         }
     })
 }

@@ -311,6 +311,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// `body_timeout_ms`: between two reads of a request body; default 30000.
     pub body_timeout: Duration,
+    /// `send_timeout_ms`: how long a client may take nothing of an answer; default 60000.
+    pub send_timeout: Duration,
 }
 
 /// `[ledger]`: where payments are remembered.

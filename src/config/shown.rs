@@ -129,6 +129,7 @@ fn limits(limits: &Limits) -> Value {
         "header_timeout_ms": ms(limits.header_timeout),
         "idle_timeout_ms": ms(limits.idle_timeout),
         "body_timeout_ms": ms(limits.body_timeout),
+        "send_timeout_ms": ms(limits.send_timeout),
     })
 }
 

@@ -81,8 +81,25 @@ pub struct LoadedBook {
     pub origins: BTreeMap<Arc<str>, Origin>,
 }
 
+impl LoadedBook {
+    /// Keeps the fresh answers in the files beside the same facilitators. Not before the configuration that
+    /// names them is in force: one that is refused may name others under the same names. Failing to write is
+    /// logged and harmless.
+    pub fn keep(&self, facilitators: &[(Arc<dyn Facilitator>, PathBuf)]) {
+        for (facilitator, cache) in facilitators {
+            let name = facilitator.name();
+            if let (Some(Origin::Fresh), Some(fresh)) =
+                (self.origins.get(name), self.book.get(name))
+                && let Err(error) = store_cached(cache, fresh)
+            {
+                tracing::warn!(facilitator = %name, %error, "/supported was not kept on disk");
+            }
+        }
+    }
+}
+
 /// Asks all facilitators at once, each for at most `deadline`, and falls back to the files beside
-/// them. A fresh answer replaces its file; failing to write it is logged and harmless.
+/// them. Writes nothing.
 pub async fn load_book(
     facilitators: &[(Arc<dyn Facilitator>, PathBuf)],
     deadline: Duration,
@@ -98,12 +115,7 @@ pub async fn load_book(
     let mut loaded = LoadedBook::default();
     for (name, cache, answer) in join_all(asked).await {
         let (supported, origin) = match answer {
-            Ok(fresh) => {
-                if let Err(error) = store_cached(cache, &fresh) {
-                    tracing::warn!(facilitator = %name, %error, "/supported was not kept on disk");
-                }
-                (Some(fresh), Origin::Fresh)
-            }
+            Ok(fresh) => (Some(fresh), Origin::Fresh),
             Err(fault) => match load_cached(cache) {
                 Some(cached) => (Some(cached), Origin::Cached(fault)),
                 None => (None, Origin::Unknown(fault)),

@@ -22,13 +22,14 @@ use crate::config::settings::{IpRange, Limits};
 use crate::metrics;
 use crate::proxy::Wall;
 use crate::proxy::quick::{Peer, Quick, Reply};
+use crate::proxy::handshakes::{self, Handshakes};
 use crate::proxy::watched::{HeadLimits, Progress, Watched};
 use crate::throttle::{Client, Share, Shares};
 
 /// What every HTTP/2 connection begins with.
 const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Bounds on heads.
+/// Bounds on heads, and on answers that nobody reads.
 #[derive(Clone, Debug)]
 pub struct DoorLimits {
     /// Bytes of a request line and its headers.
@@ -37,6 +38,8 @@ pub struct DoorLimits {
     pub head_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// How long a client may take nothing of what is sent to it.
+    pub send_timeout: Duration,
     /// Whether clients may speak HTTP/2 without TLS.
     pub h2c: bool,
 }
@@ -49,6 +52,7 @@ impl DoorLimits {
             head_bytes_max: limits.request_header_bytes_max,
             head_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
+            send_timeout: limits.send_timeout,
             h2c,
         }
     }
@@ -59,6 +63,7 @@ pub struct Connections {
     places: Semaphore,
     shares: Shares<Client>,
     trusted_proxies: ArcSwap<Vec<IpRange>>,
+    handshakes: Handshakes,
 }
 
 impl Connections {
@@ -69,7 +74,14 @@ impl Connections {
             places: Semaphore::new(max.min(Semaphore::MAX_PERMITS)),
             shares: Shares::new(per_client_max),
             trusted_proxies: ArcSwap::from_pointee(trusted_proxies),
+            handshakes: Handshakes::default(),
         }
+    }
+
+    /// Those that are not at the door yet.
+    #[must_use]
+    pub fn handshakes(&self) -> Handshakes {
+        self.handshakes.clone()
     }
 
     /// Trusts others from the next connection on.
@@ -124,6 +136,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Door<A> {
             bytes_max: self.limits.head_bytes_max,
             timeout: self.limits.head_timeout,
             idle_timeout: self.limits.idle_timeout,
+            send_timeout: self.limits.send_timeout,
         }
     }
 
@@ -211,6 +224,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Door<A> {
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        handshakes::is_over(&stream);
         let Ok(_place) = self.connections.places.try_acquire() else {
             metrics::connection_refused("too_many");
             return None;

@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::metrics;
 use crate::proxy::head::{HeadRefusal, TOO_LARGE, TOO_SLOW, end_of_head, leading_line_ends};
 use crate::proxy::held::Held;
+use crate::stall::Stall;
 
 /// Bytes that every HTTP/2 connection begins with.
 const H2_PREFACE_BYTES: usize = 24;
@@ -34,7 +35,7 @@ const READ_BYTES: usize = 4096;
 /// After a refusal so long is read on, so that the answer is not lost behind a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bounds on heads.
+/// Bounds on heads, and on answers that nobody reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadLimits {
     /// Bytes of a request line and its headers.
@@ -43,6 +44,8 @@ pub(super) struct HeadLimits {
     pub(super) timeout: Duration,
     /// How long a connection may wait for its next request.
     pub(super) idle_timeout: Duration,
+    /// How long the client may take nothing of what is sent to it.
+    pub(super) send_timeout: Duration,
 }
 
 /// What is known of the request that is read, to its connection and to whoever serves it.
@@ -112,6 +115,7 @@ pub(super) struct Watched {
     timer: Pin<Box<Sleep>>,
     /// What is written waits here for a flush, or for more.
     outgoing: Held,
+    stall: Stall,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -146,6 +150,7 @@ impl Watched {
             preface: 0,
             timer: Box::pin(sleep(limits.timeout)),
             outgoing: Held::default(),
+            stall: Stall::new(limits.send_timeout),
         }
     }
 
@@ -366,19 +371,26 @@ impl AsyncWrite for Watched {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.outgoing.poll_write(&mut this.inner, cx, buf)
+        let tried = this.outgoing.poll_write(&mut this.inner, cx, buf);
+        this.stall.watch(cx, tried)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
-        Pin::new(&mut this.inner).poll_flush(cx)
+        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_flush(cx),
+            unfinished => unfinished,
+        };
+        this.stall.watch(cx, tried)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
-        Pin::new(&mut this.inner).poll_shutdown(cx)
+        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_shutdown(cx),
+            unfinished => unfinished,
+        };
+        this.stall.watch(cx, tried)
     }
 
     fn poll_write_vectored(
@@ -387,8 +399,12 @@ impl AsyncWrite for Watched {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        ready!(this.outgoing.poll_empty(&mut this.inner, cx))?;
-        Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_write_vectored(cx, bufs),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        this.stall.watch(cx, tried)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -418,7 +434,11 @@ impl std::fmt::Debug for Watched {
 impl Shutdown for Watched {
     async fn shutdown(&mut self) {
         // Who left loses nothing.
-        let _ = std::future::poll_fn(|cx| self.outgoing.poll_empty(&mut self.inner, cx)).await;
+        let _ = std::future::poll_fn(|cx| {
+            let tried = self.outgoing.poll_empty(&mut self.inner, cx);
+            self.stall.watch(cx, tried)
+        })
+        .await;
         Shutdown::shutdown(self.inner.as_mut()).await;
     }
 }

@@ -59,6 +59,7 @@ pub(crate) fn settings(rules: Vec<RuleSettings>) -> Settings {
             header_timeout: ms(1),
             idle_timeout: ms(1),
             body_timeout: ms(1),
+            send_timeout: ms(1),
         },
         ledger: LedgerSettings::File(PathBuf::new()),
         retention_days: None,

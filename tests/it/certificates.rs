@@ -35,8 +35,17 @@ fn write(folder: &Path, name: &str, made: &CertifiedKey<KeyPair>) -> (PathBuf, P
 }
 
 /// Connects as a client that asks for `name` and trusts exactly these certificates.
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
+    name: &str,
+    trusted: &[&CertifiedKey<KeyPair>],
+) -> std::io::Result<TlsStream<TcpStream>> {
+    shake_hands(TcpStream::connect(address).await?, name, trusted).await
+}
+
+/// The same on a connection that is there.
+pub(crate) async fn shake_hands(
+    stream: TcpStream,
     name: &str,
     trusted: &[&CertifiedKey<KeyPair>],
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -50,7 +59,6 @@ async fn connect(
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let stream = TcpStream::connect(address).await?;
     TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
@@ -62,7 +70,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 /// One request on a connection that stays open.
-async fn ask(stream: &mut TlsStream<TcpStream>) -> u16 {
+pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>) -> u16 {
     let request = b"GET /health HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
     stream.write_all(request).await.unwrap();
     read_response(stream, false).await.status

@@ -68,6 +68,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("listenfd", &["app::sockets"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
+    ("hyper", &["admin::connections"]),
+    ("hyper-util", &["admin::connections"]),
     ("icu_normalizer", &["target::fold"]),
     ("moka", &["proof::cache", "kept", "throttle", "gate"]),
     ("once_cell", &["metrics"]),
@@ -143,6 +145,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "tokio",
         &[
+            "stall",
             "otlp",
             "ledger",
             "facilitator",

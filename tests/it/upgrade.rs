@@ -418,6 +418,71 @@ async fn a_debt_of_a_rule_that_was_renamed_is_collected_while_both_processes_liv
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tls_handshake_that_has_begun_is_finished_and_its_request_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("c.pem"), folder.path().join("c.key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = free_address();
+    let listen = format!(
+        "[[listen]]\naddress = \"{tls}\"\ntls_cert = \"{}\"\ntls_key = \"{}\"\n",
+        cert.display(),
+        key.display()
+    );
+    let setup = Setup {
+        listen,
+        ..Setup::default()
+    };
+    let mut site = Site::open(setup).await;
+    let slow = tokio::net::TcpStream::connect(tls).await.unwrap();
+    // One that fails: it must not be waited for.
+    drop(tokio::net::TcpStream::connect(tls).await.unwrap());
+    // Both were accepted when one that comes behind them is.
+    drop(
+        crate::certificates::connect(tls, "localhost", &[&made])
+            .await
+            .unwrap(),
+    );
+    let old = site.pid;
+    site.upgraded(&[]);
+    // Far longer than it waits for who has said nothing.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(exists(old), "a handshake is under way");
+    let mut stream = crate::certificates::shake_hands(slow, "localhost", &[&made])
+        .await
+        .unwrap();
+    assert_eq!(crate::certificates::ask(&mut stream).await, 200);
+    drop(stream);
+    site.ends(old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_new_process_is_lost_while_the_old_one_finishes_and_that_is_told() {
+    let mut site = Site::open(Setup::default()).await;
+    let slow = site.wall.request(Method::GET, "/v1/slow?ms=3000");
+    let slow = slow.header("PAYMENT-SIGNATURE", Signer::new().proof(&offer(2000)));
+    let slow = tokio::spawn(send(slow));
+    eventually("the origin works", || {
+        site.wall.origin.hits("/v1/slow") == 1
+    });
+    let old = site.pid;
+    site.upgraded(&[]);
+    signal("-KILL", site.pid);
+    eventually("it is told", || {
+        let lost = "the process that took the place of this one was lost";
+        site.wall.log().contains(lost)
+    });
+    assert!(exists(old), "it finishes what it has begun");
+    assert_eq!(slow.await.unwrap().status, 200);
+    assert_eq!(site.wall.wait().code(), Some(1), "nobody is the wall");
+    assert_eq!(site.wall.states(), ["delivered"]);
+    site.wall.restart();
+    let proof = Signer::new().proof(&offer(1000));
+    assert_eq!(site.wall.pay("/v1/quote", &proof).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_old_process_dies_in_mid_handover_and_the_new_one_serves() {
     let mut site = Site::open(Setup::default()).await;
     let (market, buyers) = Market::open(&site, 6);

@@ -77,6 +77,12 @@ async fn an_outage_leaves_what_is_on_disk() {
         fake("never-up", None),
     ];
     let loaded = load_book(&facilitators, Duration::from_secs(3)).await;
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing is written for a configuration that may be refused"
+    );
+    loaded.keep(&facilitators);
     let origin = |name: &str| loaded.origins.get(name).unwrap();
     assert!(matches!(origin("up"), Origin::Fresh));
     assert!(matches!(
