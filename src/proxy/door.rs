@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use crate::config::settings::{IpRange, Limits};
 use crate::metrics;
 use crate::proxy::Wall;
-use crate::proxy::quick::{Peer, Quick, Reply};
 use crate::proxy::handshakes::{self, Handshakes};
+use crate::proxy::quick::{Peer, Quick, Reply};
 use crate::proxy::watched::{HeadLimits, Progress, Watched};
 use crate::throttle::{Client, Share, Shares};
 
