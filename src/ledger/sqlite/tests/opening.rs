@@ -271,3 +271,10 @@ fn a_file_with_two_names_is_refused_under_both() {
     std::fs::remove_file(&other).unwrap();
     SqliteLedger::open(&path).unwrap();
 }
+
+/// Before 3.51.3, a checkpoint beside a commit of another connection could lose what had been committed
+/// (sqlite.org/wal.html, "the WAL-reset bug").
+#[test]
+fn sqlite_is_one_that_loses_nothing_in_a_checkpoint() {
+    assert!(rusqlite::version_number() >= 3_051_003);
+}
