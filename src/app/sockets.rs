@@ -12,10 +12,15 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpSocket;
 
 use crate::app::succession::Predecessor;
+
+/// Bytes of an answer that wait in the kernel without having been sent. By itself it takes megabytes, and says
+/// that there is room again when a third of them is gone: who reads slowly would seem to take nothing for a minute.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// Why there is no socket to listen on.
 #[derive(Debug, Error)]
@@ -156,6 +161,10 @@ impl Sockets {
                 Some(socket) => Socket::Inherited(socket),
                 None => Socket::bind(address)?,
             };
+            // Connections have it from the socket that they come to.
+            SockRef::from(&socket)
+                .set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+                .map_err(|cause| SocketError::Bind { address, cause })?;
             sockets.insert(address, socket);
         }
         match inherited.tcp.keys().next() {

@@ -434,12 +434,7 @@ impl std::fmt::Debug for Watched {
 impl Shutdown for Watched {
     async fn shutdown(&mut self) {
         // Who left loses nothing.
-        let _ = std::future::poll_fn(|cx| {
-            let tried = self.outgoing.poll_empty(&mut self.inner, cx);
-            self.stall.watch(cx, tried)
-        })
-        .await;
-        Shutdown::shutdown(self.inner.as_mut()).await;
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
     }
 }
 

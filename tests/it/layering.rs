@@ -120,6 +120,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("rusqlite", &["ledger::sqlite"]),
     ("rustix", &["failpoint", "app"]),
+    ("socket2", &["app::sockets"]),
     ("rustls-native-certs", &["ledger::postgres", "app"]),
     (
         "secp256k1",

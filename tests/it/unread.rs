@@ -80,6 +80,21 @@ async fn a_client_that_reads_slowly_gets_it_all() {
     eventually("delivered", || wall.states() == ["delivered"]);
 }
 
+/// A kernel that holds megabytes for a client would have it wait for as long as those last.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_a_little_all_the_time_is_served_whatever_the_kernel_holds() {
+    let wall = setup(2000).start().await;
+    let mut client = TcpStream::connect(wall.address).await.unwrap();
+    let request = paid_get(&format!("/v1/big?bytes={BIG}"));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut some = vec![0; 30 << 10];
+    for _ in 0..70 {
+        client.read_exact(&mut some).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!is_over(&wall), "it was let go");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_in_which_nothing_happens_is_not_cut_off() {
     let wall = setup(300).start().await;
