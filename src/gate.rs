@@ -376,7 +376,7 @@ impl Gate {
         self.throttle
             .payment(&route.rule, route.rate_limit, proof.payer(), ask.client)
             .map_err(too_often)?;
-        let payment = proof.payment().key();
+        let payment = proof.key();
         let presented_for = fingerprint(ask, &route.rule, proof);
 
         let among = Among(Arc::clone(verifier.facilitators()));

@@ -4,6 +4,7 @@
 //! Each stage is made by one function only, from the stage before it: holding one is the permission
 //! to go on. None of them says that the payment is unspent; only a claim in the ledger does.
 
+mod asked;
 pub mod opaque;
 pub mod signers;
 pub mod parse;
@@ -12,11 +13,11 @@ pub mod cache;
 pub mod verify;
 pub mod named;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use thiserror::Error;
 
-use crate::chain::{Payer, PaymentId};
+use crate::chain::{Payer, PaymentId, PaymentKey};
 use crate::clock::UnixSeconds;
 use crate::facilitator::FacilitatorRequest;
 use crate::route::price::{EvmTerms, Offer};
@@ -77,10 +78,13 @@ pub struct Proof {
     version: Version,
     offer: Arc<Offer>,
     payment: PaymentId,
+    /// Its key, once somebody asked.
+    key: OnceLock<PaymentKey>,
     payer: Payer,
     valid_after: UnixSeconds,
     valid_before: UnixSeconds,
-    request: FacilitatorRequest,
+    /// Written when somebody is going to be asked; of an opaque proof at once.
+    request: OnceLock<FacilitatorRequest>,
     terms: Terms,
     /// The payment as the client wrote it, when it cannot be read here.
     opaque: Option<Arc<str>>,
@@ -130,6 +134,12 @@ impl Proof {
         &self.payment
     }
 
+    /// The key of [`Self::payment`], hashed once.
+    #[must_use]
+    pub fn key(&self) -> PaymentKey {
+        *self.key.get_or_init(|| self.payment.key())
+    }
+
     /// Who pays by what was signed; empty for opaque proofs.
     #[must_use]
     pub const fn payer(&self) -> &Payer {
@@ -151,8 +161,12 @@ impl Proof {
 
     /// What the facilitator is asked, for `/verify` and `/settle` alike.
     #[must_use]
-    pub const fn request(&self) -> &FacilitatorRequest {
-        &self.request
+    pub fn request(&self) -> &FacilitatorRequest {
+        self.request.get_or_init(|| {
+            let written = asked::written(&self.terms, &self.offer, self.payer.as_str());
+            // An opaque proof has its question from the beginning; an empty one would be refused.
+            written.unwrap_or_else(|| FacilitatorRequest { body: "".into() })
+        })
     }
 
     /// What was signed.

@@ -5,6 +5,7 @@
 
 pub mod reason;
 pub mod message;
+pub mod json;
 pub mod header;
 pub mod template;
 pub mod matching;

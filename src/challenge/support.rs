@@ -50,6 +50,7 @@ pub(crate) fn offer(requirements: &Value) -> Offer {
         pay_to: PayTo::verbatim(text("payTo")),
         requirements: serde_json::from_value(requirements.clone()).unwrap(),
         requirements_json: requirements.clone(),
+        requirements_text: requirements.to_string().into(),
         method: method(requirements, &network),
         network,
         facilitators: vec!["sandbox".into()],

@@ -23,7 +23,7 @@ impl Gate {
     pub(super) async fn paid_before(
         &self,
         ask: &Ask<'_>,
-        decoded: &Decoded,
+        decoded: &Decoded<'_>,
         route: &PricedRoute,
         now: UnixSeconds,
     ) -> Result<Option<CheckedProof>, PaymentRefusal> {
@@ -32,7 +32,7 @@ impl Gate {
         };
         // Not "not found": a debtor who is told that would pay again.
         self.throttle.search(ask.client).map_err(too_often)?;
-        let payment = proof.proof().payment().key();
+        let payment = proof.proof().key();
         let found = self.ledger.find(payment).await?;
         let Some(record) = found.filter(|record| record.state.holds_payment()) else {
             return Ok(None);
@@ -48,7 +48,7 @@ impl Gate {
                 && offer.pay_to == claim.pay_to
                 && offer.scheme == claim.scheme;
             is_what_was_paid
-                && proof.payment().key() == payment
+                && proof.key() == payment
                 && self.is_for(ask, proof, (presented_for, &record))
         }))
     }

@@ -47,7 +47,7 @@ pub(super) fn new_claim(
     let checked = proof.proof();
     let offer = checked.offer();
     NewClaim {
-        payment: checked.payment().key(),
+        payment: checked.key(),
         fingerprint: presented_for,
         rule: route.rule.clone(),
         accept: offer.accept.clone(),

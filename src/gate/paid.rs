@@ -157,7 +157,7 @@ impl Paid {
             settler: Arc::clone(settler),
             purchase: purchase.clone(),
             offer: Arc::clone(proof.offer()),
-            payment: proof.payment().key(),
+            payment: proof.key(),
             payer,
             fingerprint,
             stage,

@@ -7,7 +7,7 @@ use crate::clock::UnixSeconds;
 use crate::gate::{Ask, Gate, PaymentRefusal, Purchase};
 use crate::proof::ProofError;
 use crate::proof::check::{CheckedProof, identify};
-use crate::proof::parse::decode;
+use crate::proof::parse::presented;
 use crate::proof::verify::Verifier;
 use crate::route::RequestLine;
 use crate::route::price::Quote;
@@ -41,7 +41,8 @@ impl Gate {
         purchase: &Purchase,
         now: UnixSeconds,
     ) -> Result<Reading, PaymentRefusal> {
-        let decoded = decode(&ask.proof, self.limits.payment_header_bytes_max)?;
+        let presented = presented(&ask.proof, self.limits.payment_header_bytes_max)?;
+        let decoded = presented.decode()?;
         let signers = &self.signers;
         let held_against = |quote: &Quote| {
             let proof = decoded.answer_to(quote, now, signers)?;

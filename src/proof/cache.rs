@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use alloy_primitives::B256;
 use moka::Expiry;
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
-use super::Proof;
 use super::check::SETTLE_MARGIN_S;
+use super::{Proof, Terms};
 use crate::clock::UnixSeconds;
 use crate::x402::reason::ReasonCode;
 
@@ -49,7 +50,7 @@ pub enum Verdict {
     },
 }
 
-/// Under which a verdict is kept: SHA-256 of accept, payment, facilitator request, and which
+/// Under which a verdict is kept: SHA-256 of accept, payment, all that the facilitator is asked, and which
 /// facilitators could be asked.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VerdictKey([u8; 32]);
@@ -60,15 +61,33 @@ impl VerdictKey {
     #[must_use]
     pub fn of(proof: &Proof, askers: u64) -> Self {
         let mut hash = Sha256::new();
-        for field in [
-            &askers.to_be_bytes(),
-            proof.offer.accept.as_bytes(),
-            &proof.payment.key().0,
-            proof.request.body.as_bytes(),
-        ] {
+        let mut add = |field: &[u8]| {
             hash.update((field.len() as u64).to_be_bytes());
             hash.update(field);
-        }
+        };
+        add(&askers.to_be_bytes());
+        add(proof.offer.accept.as_bytes());
+        add(&proof.key().0);
+        // Who pays is in the payment's key; the question says nothing beside these.
+        let (signed, signature): (&[B256], _) = match &proof.terms {
+            Terms::Eip3009 {
+                authorization,
+                signature,
+                ..
+            } => (&authorization.words(), signature),
+            Terms::Permit2 {
+                authorization,
+                signature,
+                ..
+            } => (&authorization.words(), signature),
+            Terms::Opaque => {
+                add(proof.request().body.as_bytes());
+                return Self(hash.finalize().into());
+            }
+        };
+        add(proof.offer.requirements_text.as_bytes());
+        add(signature.as_bytes());
+        signed.iter().for_each(|word| add(word.as_slice()));
         Self(hash.finalize().into())
     }
 }

@@ -7,6 +7,7 @@
 
 use alloy_primitives::{Address, B256};
 
+use super::signers::Signed;
 use super::{Proof, ProofError, Signers, Terms, Transfer};
 use crate::clock::UnixSeconds;
 use crate::money::AtomicAmount;
@@ -139,8 +140,12 @@ fn judge_eip3009(
     if authorization.to != offer.pay_to {
         return Err(ProofError::Recipient(transfer));
     }
-    let digest = authorization.digest(offer.domain);
-    judge_signature(transfer, authorization.from, digest, signature)?;
+    let signed = Signed {
+        domain: offer.domain,
+        words: &authorization.words(),
+    };
+    let digest = || authorization.digest(offer.domain);
+    judge_signature(transfer, authorization.from, (&signed, digest), signature)?;
     if authorization.value != price {
         return Err(ProofError::Amount(transfer));
     }
@@ -166,8 +171,12 @@ fn judge_permit2(
     if authorization.token != offer.asset {
         return Err(ProofError::Token);
     }
-    let digest = authorization.digest(offer.domain);
-    judge_signature(transfer, authorization.from, digest, signature)
+    let signed = Signed {
+        domain: offer.domain,
+        words: &authorization.words(),
+    };
+    let digest = || authorization.digest(offer.domain);
+    judge_signature(transfer, authorization.from, (&signed, digest), signature)
 }
 
 /// A key's signature must be the payer's own. That is stricter than the chain for wallets whose
@@ -176,13 +185,13 @@ fn judge_permit2(
 fn judge_signature(
     transfer: Transfer,
     payer: Address,
-    digest: B256,
+    (signed, digest): (&Signed<'_>, impl FnOnce() -> B256),
     (signature, signers): (&Signature, &Signers),
 ) -> Result<(), ProofError> {
     let Signature::Eoa(signature) = signature else {
         return Ok(());
     };
-    match signers.signer(digest, signature) {
+    match signers.signer(signed, signature, digest) {
         Ok(signer) if signer == payer => Ok(()),
         Ok(_) => Err(ProofError::Signature {
             transfer,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Signers;
 use super::check::{CheckedProof, identify};
@@ -15,12 +15,13 @@ use crate::clock::UnixSeconds;
 use crate::route::offers::remembered;
 use crate::route::price::Quote;
 use crate::x402::Version;
+use crate::x402::json::{Json, Members, Object};
 
 /// The proof, held against the terms that it names itself; `None` when it names none, or its
 /// signature does not fit them. `accept` is the name that its offer gets.
 #[must_use]
 pub fn named(
-    decoded: &Decoded,
+    decoded: &Decoded<'_>,
     accept: &Arc<str>,
     now: UnixSeconds,
     signers: &Signers,
@@ -34,21 +35,26 @@ pub fn named(
 }
 
 /// Requirements that the client may have answered; none when it does not say.
-fn terms(decoded: &Decoded) -> Vec<Value> {
+fn terms(decoded: &Decoded<'_>) -> Vec<Value> {
     let members = &decoded.members;
     match decoded.version {
-        Version::V2 => members.get("accepted").cloned().into_iter().collect(),
+        Version::V2 => members
+            .member("accepted")
+            .map(Value::from)
+            .into_iter()
+            .collect(),
         Version::V1 => terms_v1(members),
     }
 }
 
 /// Version 1 names the network only: its tokens that clients know without being told.
-fn terms_v1(proof: &Map<String, Value>) -> Vec<Value> {
-    let text = |name: &str| proof.get(name).and_then(Value::as_str);
-    let authorization = proof
-        .get("payload")
-        .and_then(|payload| payload.get("authorization"));
-    let signed = |name: &str| authorization.and_then(|a| a.get(name)).cloned();
+fn terms_v1(proof: &Object<'_>) -> Vec<Value> {
+    let text = |name: &str| proof.member(name).and_then(Json::text);
+    let payload = proof.member("payload").and_then(Json::members);
+    let authorization = payload
+        .and_then(|payload| payload.member("authorization"))
+        .and_then(Json::members);
+    let signed = |name: &str| authorization?.member(name).map(Value::from);
     let network = text("network").and_then(assets::network_by_name);
     let known = assets::known_assets().iter().filter(|asset| {
         let is_there = network

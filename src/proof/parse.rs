@@ -4,13 +4,13 @@
 //! version 2 request with our own requirement: what is signed does not commit to the version.
 //! Rule: fact sheet sections 1.3 rows 4 to 7, 1.7 and 2.6.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use alloy_primitives::hex;
+use alloy_primitives::Address;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Proof, ProofError, ProofHeaders, Signers, Terms, Transfer, check, opaque};
+use super::{Proof, ProofError, ProofHeaders, Signers, Terms, Transfer, asked, check, opaque};
 use crate::chain::{Nonce, NonceSpace, Payer, PaymentId};
 use crate::clock::UnixSeconds;
 use crate::facilitator::FacilitatorRequest;
@@ -18,6 +18,7 @@ use crate::route::price::{Method, Offer, Quote};
 use crate::x402::Version;
 use crate::x402::eip3009;
 use crate::x402::header;
+use crate::x402::json::{Borrowed, Json, Members, Object};
 use crate::x402::matching;
 use crate::x402::permit2;
 
@@ -35,22 +36,31 @@ pub fn parse(
     bytes_max: usize,
     now: UnixSeconds,
 ) -> Result<Proof, ProofError> {
-    decode(headers, bytes_max)?.answer_to(quote, now, &Signers::forgetful())
+    let presented = presented(headers, bytes_max)?;
+    presented
+        .decode()?
+        .answer_to(quote, now, &Signers::forgetful())
+}
+
+/// A payment header out of its encoding; whether that is a message is not known yet.
+pub struct Presented {
+    version: Version,
+    json: Vec<u8>,
 }
 
 /// A payment header that can be read; what it says was held against nothing yet.
-pub struct Decoded {
+pub struct Decoded<'a> {
     /// The version of its header.
     pub(super) version: Version,
-    pub(super) members: Map<String, Value>,
+    pub(super) members: Object<'a>,
 }
 
-/// Reads the payment header of a request, once for all offers that it may answer.
+/// Takes the payment header of a request.
 ///
 /// # Errors
 ///
 /// [`ProofError::Absent`], [`ProofError::Duplicate`] or [`ProofError::Undecodable`].
-pub fn decode(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Decoded, ProofError> {
+pub fn presented(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Presented, ProofError> {
     let v2 = single(&headers.payment_signature, header::PAYMENT_SIGNATURE)?;
     let v1 = single(&headers.x_payment, header::X_PAYMENT)?;
     let (version, value) = match (v2, v1) {
@@ -58,11 +68,25 @@ pub fn decode(headers: &ProofHeaders<'_>, bytes_max: usize) -> Result<Decoded, P
         (None, Some(value)) => (Version::V1, value),
         (None, None) => return Err(ProofError::Absent),
     };
-    let members = members(value, bytes_max)?;
-    Ok(Decoded { version, members })
+    let json = header::decode_bytes(value, bytes_max)?;
+    Ok(Presented { version, json })
 }
 
-impl Decoded {
+impl Presented {
+    /// Reads it, once for all offers that it may answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ProofError::Undecodable`].
+    pub fn decode(&self) -> Result<Decoded<'_>, ProofError> {
+        Ok(Decoded {
+            version: self.version,
+            members: header::members(&self.json)?,
+        })
+    }
+}
+
+impl Decoded<'_> {
     /// Finds the offer of `quote` that it answers. `signers` is asked where the signature must tell which
     /// of several is meant.
     ///
@@ -90,21 +114,8 @@ fn single<'a>(values: &[&'a [u8]], name: &'static str) -> Result<Option<&'a [u8]
     }
 }
 
-fn members(value: &[u8], bytes_max: usize) -> Result<Map<String, Value>, ProofError> {
-    match header::decode(value, bytes_max)? {
-        Value::Object(members) => Ok(members),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(header::HeaderError::NotObject.into())
-        }
-    }
-}
-
-fn parse_v2(
-    members: &Map<String, Value>,
-    quote: &Quote,
-    now: UnixSeconds,
-) -> Result<Proof, ProofError> {
-    let version = members.get("x402Version");
+fn parse_v2(members: &Object<'_>, quote: &Quote, now: UnixSeconds) -> Result<Proof, ProofError> {
+    let version = members.member("x402Version");
     if version.is_some_and(|v| matching::is_number(v, 1)) {
         // With `accepted` beside it this is a hybrid that the official SDK half accepts.
         return Err(ProofError::NoMatch);
@@ -112,8 +123,8 @@ fn parse_v2(
     if !version.is_some_and(|v| matching::is_number(v, 2)) {
         return Err(unsupported(version));
     }
-    let accepted = members.get("accepted").ok_or(ProofError::NoMatch)?;
-    let payload = members.get("payload");
+    let accepted = members.member("accepted").ok_or(ProofError::NoMatch)?;
+    let payload = members.member("payload");
     let matching = quote.offers.iter().filter(|offer| {
         let dynamic = matching::dynamic_members(&offer.scheme, offer.network.as_str());
         matching::matches(&offer.requirements_json, accepted, dynamic)
@@ -125,37 +136,34 @@ fn parse_v2(
         .find(|offer| is_of_its_kind(offer, payload));
     let offer = meant.or_else(|| matching.clone().next());
     let offer = Arc::clone(offer.ok_or(ProofError::NoMatch)?);
-    match members.get("extensions") {
-        None | Some(Value::Null) => {}
+    match members.member("extensions") {
+        None | Some(Borrowed::Null) => {}
         // No extension is advertised yet.
-        Some(Value::Object(echoed)) if matching::echo_matches(None, Some(echoed)) => {}
+        Some(Borrowed::Object(echoed)) if matching::echo_matches(None, Some(echoed)) => {}
         Some(_) => return Err(ProofError::EchoMismatch),
     }
     let signed = signed(&offer, payload, now)?;
-    let rewritten = signed.payload().map(Value::from);
-    let payment = match &rewritten {
-        // What the client wrote beside it is nobody's business, and would make one payment many.
-        Some(payload) => Payment::new(payload, &offer.requirements_json),
-        None => Payment::new(payload.unwrap_or(&Value::Null), accepted),
+    let opaque = match &signed.terms {
+        Terms::Opaque => Some(Opaque::written(payload, accepted, &offer)),
+        Terms::Eip3009 { .. } | Terms::Permit2 { .. } => None,
     };
-    let written = payment.written(&offer, &signed);
-    Ok(signed.into_proof(Version::V2, offer, written))
+    Ok(signed.into_proof(Version::V2, offer, opaque))
 }
 
 fn parse_v1(
-    members: &Map<String, Value>,
+    members: &Object<'_>,
     quote: &Quote,
     now: UnixSeconds,
     signers: &Signers,
 ) -> Result<Proof, ProofError> {
-    let version = members.get("x402Version");
+    let version = members.member("x402Version");
     if !version.is_some_and(|v| matching::is_number(v, 1)) {
         return Err(unsupported(version));
     }
-    if members.contains_key("accepted") {
+    if members.member("accepted").is_some() {
         return Err(ProofError::NoMatch);
     }
-    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    let text = |name: &str| members.member(name).and_then(Json::text);
     let (scheme, network) = (text("scheme"), text("network"));
     let candidates: Vec<&Arc<Offer>> = quote
         .offers
@@ -164,7 +172,7 @@ fn parse_v1(
         .filter(|offer| offer.v1_network.is_some() && offer.v1_network == network)
         .filter(|offer| Some(&*offer.scheme) == scheme)
         .collect();
-    let payload = members.get("payload");
+    let payload = members.member("payload");
     // A payment of version 1 does not name its token. Where we offer several on one network, the
     // one whose domain the signature fits is meant; else the first, whose check says what is wrong.
     let meant = candidates.iter().find(|offer| {
@@ -174,13 +182,19 @@ fn parse_v1(
     });
     let offer = Arc::clone(meant.or(candidates.first()).ok_or(ProofError::NoMatch)?);
     let signed = signed(&offer, payload, now)?;
-    let rewritten = signed.payload().map(Value::from);
-    let payload = rewritten.as_ref().or(payload).unwrap_or(&Value::Null);
-    let written = Payment::new(payload, &offer.requirements_json).written(&offer, &signed);
-    Ok(signed.into_proof(Version::V1, offer, written))
+    // Only EIP-3009 has a version 1 here.
+    Ok(signed.into_proof(Version::V1, offer, None))
 }
 
-/// The payment as the facilitator is sent it. Nothing is copied before it is written.
+/// A payment of which only the facilitator can read more than we did, in writing.
+pub(super) struct Opaque {
+    /// As the client wrote it.
+    payment: Arc<str>,
+    /// What the facilitator is asked.
+    request: FacilitatorRequest,
+}
+
+/// The payment as the facilitator is sent it.
 #[derive(Serialize)]
 struct Payment<'a> {
     #[serde(rename = "x402Version")]
@@ -189,56 +203,24 @@ struct Payment<'a> {
     accepted: &'a Value,
 }
 
-/// What the facilitator is asked.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Asked<'a> {
-    #[serde(rename = "x402Version")]
-    version: u8,
-    payment_payload: &'a Payment<'a>,
-    payment_requirements: &'a Value,
-}
-
-/// A payment in writing.
-struct Written {
-    request: Arc<str>,
-    /// The payment as the client wrote it, when it cannot be read here.
-    opaque: Option<Arc<str>>,
-}
-
-impl<'a> Payment<'a> {
-    const fn new(payload: &'a Value, accepted: &'a Value) -> Self {
-        Self {
+impl Opaque {
+    fn written(payload: Option<&Borrowed<'_>>, accepted: &Borrowed<'_>, offer: &Offer) -> Self {
+        let payment = Payment {
             version: 2,
-            payload,
-            accepted,
-        }
-    }
-
-    fn written(&self, offer: &Offer, signed: &Signed) -> Written {
-        let asked = Asked {
-            version: 2,
-            payment_payload: self,
-            payment_requirements: &offer.requirements_json,
+            payload: &payload.map(Value::from).unwrap_or_default(),
+            accepted: &Value::from(accepted),
         };
-        Written {
-            request: text(&asked),
-            opaque: match signed.terms {
-                Terms::Opaque => Some(text(self)),
-                Terms::Eip3009 { .. } | Terms::Permit2 { .. } => None,
-            },
-        }
+        // Of values that were JSON this cannot fail; an empty question would be refused.
+        let payment: Arc<str> = serde_json::to_string(&payment).unwrap_or_default().into();
+        let request = asked::about(&payment, offer);
+        Self { payment, request }
     }
-}
-
-/// As JSON. Of values that were JSON this cannot fail; an empty question would be refused.
-fn text(value: &impl Serialize) -> Arc<str> {
-    serde_json::to_string(value).unwrap_or_default().into()
 }
 
 /// Whether the payload holds the kind of authorization that the offer asks for; nothing is read yet.
-fn is_of_its_kind(offer: &Offer, payload: Option<&Value>) -> bool {
-    let holds = |name: &str| payload.is_some_and(|payload| payload.get(name).is_some());
+fn is_of_its_kind(offer: &Offer, payload: Option<&Borrowed<'_>>) -> bool {
+    let payload = payload.and_then(Json::members);
+    let holds = |name: &str| payload.is_some_and(|payload| payload.member(name).is_some());
     match offer.method {
         Method::Eip3009(_) => !holds("permit2Authorization"),
         Method::Permit2(_) => holds("permit2Authorization"),
@@ -247,10 +229,10 @@ fn is_of_its_kind(offer: &Offer, payload: Option<&Value>) -> bool {
 }
 
 /// The version as the official SDK spells it, `undefined` included.
-fn unsupported(version: Option<&Value>) -> ProofError {
+fn unsupported(version: Option<&Borrowed<'_>>) -> ProofError {
     ProofError::UnsupportedVersion(match version {
         None => "undefined".to_owned(),
-        Some(Value::Number(number)) => number.to_string(),
+        Some(Borrowed::Number(number)) => number.to_string(),
         Some(_) => "not a number".to_owned(),
     })
 }
@@ -264,23 +246,30 @@ struct Signed {
     valid_before: UnixSeconds,
 }
 
-fn signed(offer: &Offer, payload: Option<&Value>, now: UnixSeconds) -> Result<Signed, ProofError> {
+fn signed(
+    offer: &Offer,
+    payload: Option<&Borrowed<'_>>,
+    now: UnixSeconds,
+) -> Result<Signed, ProofError> {
     let payload = payload
-        .and_then(Value::as_object)
+        .and_then(Json::members)
         .ok_or(ProofError::NoPayload)?;
     match &offer.method {
         Method::Eip3009(terms) => {
             let (authorization, signature) =
-                eip3009::from_payload(payload).map_err(|error| ProofError::Payload {
-                    transfer: Some(Transfer::Eip3009),
-                    error,
+                eip3009::from_payload_to(payload, offer.pay_to.as_str()).map_err(|error| {
+                    ProofError::Payload {
+                        transfer: Some(Transfer::Eip3009),
+                        error,
+                    }
                 })?;
+            let from = payload.member("authorization").and_then(Json::members);
             Ok(Signed {
                 nonce: Nonce {
                     space: NonceSpace::Eip3009,
                     bytes: authorization.nonce,
                 },
-                payer: Payer::evm(authorization.from),
+                payer: payer(authorization.from, from),
                 valid_after: authorization.valid_after(),
                 valid_before: authorization.valid_before(),
                 terms: Terms::Eip3009 {
@@ -312,7 +301,7 @@ fn signed(offer: &Offer, payload: Option<&Value>, now: UnixSeconds) -> Result<Si
             })
         }
         Method::Opaque => {
-            let bytes = opaque::digest(&offer.scheme, offer.network.as_str(), payload)
+            let bytes = opaque::digest(&offer.scheme, offer.network.as_str(), &payload.into())
                 .map_err(ProofError::Transaction)?;
             Ok(Signed {
                 nonce: Nonce {
@@ -328,28 +317,22 @@ fn signed(offer: &Offer, payload: Option<&Value>, now: UnixSeconds) -> Result<Si
     }
 }
 
-impl Signed {
-    /// What was signed, written out afresh; `None` when only the facilitator can read it.
-    fn payload(&self) -> Option<Map<String, Value>> {
-        let (mut payload, signature) = match &self.terms {
-            Terms::Eip3009 {
-                authorization,
-                signature,
-                ..
-            } => (authorization.to_payload(&[0; 65]), signature),
-            Terms::Permit2 {
-                authorization,
-                signature,
-                ..
-            } => (authorization.to_payload(&[0; 65]), signature),
-            Terms::Opaque => return None,
-        };
-        let signature = hex::encode_prefixed(signature.as_bytes());
-        payload.insert("signature".to_owned(), signature.into());
-        Some(payload)
-    }
+/// The account that signed with EIP-3009. Mixed case was held against its checksum, which is most of the work
+/// of spelling an account.
+fn payer(account: Address, authorization: Option<&Object<'_>>) -> Payer {
+    let spelled = authorization
+        .and_then(|members| members.member("from"))
+        .and_then(Json::text)
+        .filter(|text| text.bytes().any(|b| b.is_ascii_uppercase()));
+    spelled.map_or_else(|| Payer::evm(account), Payer::verbatim)
+}
 
-    fn into_proof(self, version: Version, offer: Arc<Offer>, written: Written) -> Proof {
+impl Signed {
+    fn into_proof(self, version: Version, offer: Arc<Offer>, opaque: Option<Opaque>) -> Proof {
+        let (request, opaque) = match opaque {
+            Some(Opaque { payment, request }) => (OnceLock::from(request), Some(payment)),
+            None => (OnceLock::new(), None),
+        };
         Proof {
             version,
             payment: PaymentId {
@@ -358,14 +341,13 @@ impl Signed {
                 payer: self.payer.clone(),
                 nonce: self.nonce,
             },
+            key: OnceLock::new(),
             payer: self.payer,
             valid_after: self.valid_after,
             valid_before: self.valid_before,
-            request: FacilitatorRequest {
-                body: written.request,
-            },
+            request,
             terms: self.terms,
-            opaque: written.opaque,
+            opaque,
             offer,
         }
     }

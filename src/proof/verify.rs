@@ -269,7 +269,7 @@ impl Verifier {
         match self.facilitators.get(name) {
             Some(facilitator) => {
                 let retries = facilitator.verify_retries();
-                let request = proof.request.clone();
+                let request = proof.request().clone();
                 (self.call(Arc::clone(facilitator), request).await, retries)
             }
             None => {

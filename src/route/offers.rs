@@ -272,6 +272,7 @@ fn make_offer(
         }
         Method::Eip3009(_) | Method::Permit2(_) | Method::Opaque => None,
     };
+    let requirements_json = serde_json::to_value(&requirements)?;
     Ok(Offer {
         accept: Arc::clone(&accept.name),
         scheme: Arc::clone(&accept.scheme),
@@ -282,7 +283,8 @@ fn make_offer(
         decimals: accept.decimals,
         amount,
         pay_to: accept.pay_to.clone(),
-        requirements_json: serde_json::to_value(&requirements)?,
+        requirements_text: requirements_json.to_string().into(),
+        requirements_json,
         requirements,
         method: terms.method.clone(),
         facilitators: terms.facilitators.clone(),
@@ -347,6 +349,7 @@ pub fn remembered(accept: &Arc<str>, requirements_json: Value) -> Option<Offer> 
         decimals: Decimals::new(0).ok()?,
         amount: AtomicAmount::parse(&requirements.amount).ok()?,
         pay_to,
+        requirements_text: requirements_json.to_string().into(),
         requirements_json,
         requirements,
         method,

@@ -73,6 +73,8 @@ pub struct Offer {
     pub requirements: PaymentRequirements,
     /// The same as JSON, because matching compares JSON.
     pub requirements_json: Value,
+    /// The same as text, because a facilitator is sent it.
+    pub requirements_text: Box<str>,
     /// How a proof of it is checked here.
     pub method: Method,
     /// Facilitators by name, in the order of preference; never empty.

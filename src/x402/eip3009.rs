@@ -3,6 +3,8 @@
 //! Reads, writes and hashes it. Whether it pays for anything is decided in `proof::check`.
 //! Rule: fact sheet section 3.3.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::sync::LazyLock;
 
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
@@ -11,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::UnixSeconds;
 use crate::money::AtomicAmount;
 use crate::x402::eip712::{self, Signature};
+use crate::x402::json::Members;
 use crate::x402::payload::{self, PayloadError};
 
 static TYPE_HASH: LazyLock<B256> = LazyLock::new(|| {
@@ -70,10 +73,10 @@ impl Authorization {
         payload::seconds(self.valid_before)
     }
 
-    /// `hashStruct` of EIP-712.
+    /// All that the digest commits to beside the domain.
     #[must_use]
-    pub fn struct_hash(&self) -> B256 {
-        eip712::hash_words(&[
+    pub fn words(&self) -> [B256; 7] {
+        [
             *TYPE_HASH,
             self.from.into_word(),
             self.to.into_word(),
@@ -81,13 +84,45 @@ impl Authorization {
             eip712::word(self.valid_after),
             eip712::word(self.valid_before),
             self.nonce,
-        ])
+        ]
+    }
+
+    /// `hashStruct` of EIP-712.
+    #[must_use]
+    pub fn struct_hash(&self) -> B256 {
+        eip712::hash_words(&self.words())
     }
 
     /// What is signed, under the token's domain separator.
     #[must_use]
     pub fn digest(&self, domain: B256) -> B256 {
         eip712::digest(domain, self.struct_hash())
+    }
+
+    /// The payload as JSON, byte for byte that of [`Self::to_payload`] with this signature. `spelled` gives
+    /// accounts as EIP-55 spells them.
+    pub fn write_payload<'a>(
+        &self,
+        signature: &[u8],
+        spelled: impl Fn(Address) -> Cow<'a, str>,
+        out: &mut String,
+    ) {
+        // Nothing that JSON would escape is among these texts. To a String nothing fails.
+        let _ = write!(
+            out,
+            r#"{{"authorization":{{"from":"{}","to":"{}","value":"{}","validAfter":"{}","validBefore":"{}","#,
+            spelled(self.from),
+            spelled(self.to),
+            self.value,
+            Seconds(self.valid_after),
+            Seconds(self.valid_before),
+        );
+        let _ = write!(
+            out,
+            r#""nonce":"{}"}},"signature":"{}"}}"#,
+            hex::encode_prefixed(self.nonce),
+            hex::encode_prefixed(signature),
+        );
     }
 
     /// The scheme payload that a buyer sends, in the member order of the official client.
@@ -111,6 +146,18 @@ impl Authorization {
     }
 }
 
+/// A number in decimal digits. Times fit 64 bits, and 256 are divided many times to be written.
+struct Seconds(U256);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0) {
+            Ok(seconds) => seconds.fmt(f),
+            Err(_) => self.0.fmt(f),
+        }
+    }
+}
+
 /// Reads `{"authorization": {…}, "signature": "0x…"}`.
 ///
 /// A payload that also carries a Permit2 authorization is refused: facilitators would judge that
@@ -119,16 +166,27 @@ impl Authorization {
 /// # Errors
 ///
 /// [`PayloadError`], naming the member.
-pub fn from_payload(
-    payload: &Map<String, Value>,
+pub fn from_payload(payload: &impl Members) -> Result<(Authorization, Signature), PayloadError> {
+    from_payload_to(payload, "")
+}
+
+/// As [`from_payload`], by who is most likely paid: `pay_to`, as EIP-55 spells it, or `""`. It only saves
+/// work.
+///
+/// # Errors
+///
+/// [`PayloadError`], naming the member.
+pub fn from_payload_to(
+    payload: &impl Members,
+    pay_to: &str,
 ) -> Result<(Authorization, Signature), PayloadError> {
-    if payload.contains_key("permit2Authorization") {
+    if payload.member("permit2Authorization").is_some() {
         return Err(PayloadError::WrongKind);
     }
     let members = payload::object(payload, "authorization")?;
     let authorization = Authorization {
-        from: payload::address_with_checksum(members, "from")?,
-        to: payload::address_with_checksum(members, "to")?,
+        from: payload::address_with_checksum(members, "from", "")?,
+        to: payload::address_with_checksum(members, "to", pay_to)?,
         value: payload::amount(members, "value")?,
         nonce: payload::bytes32(members, "nonce")?,
         valid_after: payload::uint256(members, "validAfter")?,
@@ -248,6 +306,19 @@ mod tests {
         assert_eq!(later.valid_before(), UnixSeconds(u64::MAX));
         assert_eq!(end.valid_before(), later.valid_before());
         assert_ne!(end.struct_hash(), later.struct_hash());
+    }
+
+    #[test]
+    fn what_is_written_is_what_a_buyer_writes() {
+        let spelled = |account: Address| account.to_checksum(None).into();
+        for time in [U256::ZERO, U256::from(u64::MAX), U256::MAX] {
+            let mut authorization = from_payload(&sample()).unwrap().0;
+            authorization.valid_before = time;
+            let mut written = String::new();
+            authorization.write_payload(&[1; 65], spelled, &mut written);
+            let payload = Value::from(authorization.to_payload(&[1; 65]));
+            assert_eq!(written, payload.to_string());
+        }
     }
 
     #[test]

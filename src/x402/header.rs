@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::x402::json::{Borrowed, Object};
+
 /// Response, version 2: the challenge.
 pub const PAYMENT_REQUIRED: &str = "PAYMENT-REQUIRED";
 /// Request, version 2: the proof.
@@ -73,15 +75,40 @@ pub fn encode<T: Serialize>(message: &T) -> String {
 ///
 /// [`HeaderError`], whose text is for the log.
 pub fn decode(value: &[u8], bytes_max: usize) -> Result<Value, HeaderError> {
-    if value.len() > bytes_max {
-        return Err(HeaderError::TooLarge { bytes_max });
-    }
-    let json = decode_base64(value).map_err(HeaderError::Base64)?;
+    let json = decode_bytes(value, bytes_max)?;
     let message: Value = serde_json::from_slice(&json).map_err(HeaderError::Json)?;
     if message.is_object() {
         Ok(message)
     } else {
         Err(HeaderError::NotObject)
+    }
+}
+
+/// What a header value of at most `bytes_max` bytes encodes: the half of [`decode`] before JSON is read.
+///
+/// # Errors
+///
+/// [`HeaderError::TooLarge`] or [`HeaderError::Base64`].
+pub fn decode_bytes(value: &[u8], bytes_max: usize) -> Result<Vec<u8>, HeaderError> {
+    if value.len() > bytes_max {
+        return Err(HeaderError::TooLarge { bytes_max });
+    }
+    decode_base64(value).map_err(HeaderError::Base64)
+}
+
+/// The other half, without copying texts: the members of the JSON object in `json`.
+///
+/// # Errors
+///
+/// [`HeaderError::Json`] or [`HeaderError::NotObject`].
+pub fn members(json: &[u8]) -> Result<Object<'_>, HeaderError> {
+    match serde_json::from_slice(json).map_err(HeaderError::Json)? {
+        Borrowed::Object(members) => Ok(members),
+        Borrowed::Null
+        | Borrowed::Bool(_)
+        | Borrowed::Number(_)
+        | Borrowed::Text(_)
+        | Borrowed::List(_) => Err(HeaderError::NotObject),
     }
 }
 

@@ -5,22 +5,24 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::x402::json::{Json, Kind, Members};
+
 /// Whether `accepted` is an answer to `offered`.
 ///
 /// Without `extra` both must be deeply equal. Our `extra`, unless absent, must be a recursive subset
 /// of the client's, after `dynamic_members` were taken from both.
 #[must_use]
-pub fn matches(offered: &Value, accepted: &Value, dynamic_members: &[&str]) -> bool {
-    let (Value::Object(offered), Value::Object(accepted)) = (offered, accepted) else {
+pub fn matches(offered: &Value, accepted: &impl Json, dynamic_members: &[&str]) -> bool {
+    let (Some(offered), Some(accepted)) = (offered.members(), accepted.members()) else {
         return false;
     };
     same_members(offered, accepted, &["extra"])
-        && match (offered.get("extra"), accepted.get("extra")) {
+        && match (offered.member("extra"), accepted.member("extra")) {
             (None, _) => true,
-            (Some(Value::Object(ours)), Some(Value::Object(theirs))) => {
-                contains_members(theirs, ours, dynamic_members)
-            }
-            (Some(ours), Some(theirs)) => same(ours, theirs),
+            (Some(ours), Some(theirs)) => match (ours.members(), theirs.members()) {
+                (Some(ours), Some(theirs)) => contains_members(theirs, ours, dynamic_members),
+                (Some(_) | None, _) => same(ours, theirs),
+            },
             (Some(_), None) => false,
         }
 }
@@ -42,16 +44,17 @@ pub fn dynamic_members(scheme: &str, network: &str) -> &'static [&'static str] {
 #[must_use]
 pub fn echo_matches(
     advertised: Option<&Map<String, Value>>,
-    echoed: Option<&Map<String, Value>>,
+    echoed: Option<&impl Members>,
 ) -> bool {
     let (Some(advertised), Some(echoed)) = (advertised, echoed) else {
         return true;
     };
-    echoed.iter().all(|(key, echo)| {
+    echoed.each().all(|(key, echo)| {
         let Some(ours) = advertised.get(key) else {
             return true;
         };
-        match (ours.get("info"), echo.get("info")) {
+        let info = echo.members().and_then(|echo| echo.member("info"));
+        match (ours.get("info"), info) {
             (Some(ours), Some(echo)) => contains(echo, ours),
             (None, _) => contains(echo, ours),
             (Some(_), None) => false,
@@ -61,50 +64,57 @@ pub fn echo_matches(
 
 /// Whether both are the same JSON value; member order and the spelling of numbers do not matter.
 #[must_use]
-pub fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => same_members(a, b, &[]),
-        (Value::Array(a), Value::Array(b)) => {
+pub fn same<A: Json, B: Json>(a: &A, b: &B) -> bool {
+    match (a.kind(), b.kind()) {
+        (Kind::Object(a), Kind::Object(b)) => same_members(a, b, &[]),
+        (Kind::List(a), Kind::List(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
         }
-        (Value::Number(a), Value::Number(b)) => same_number(a, b),
-        (a, b) => a == b,
+        (Kind::Number(a), Kind::Number(b)) => same_number(a, b),
+        (Kind::Text(a), Kind::Text(b)) => a == b,
+        (Kind::Bool(a), Kind::Bool(b)) => a == b,
+        (Kind::Null, Kind::Null) => true,
+        (
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Number(_)
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Object(_),
+            _,
+        ) => false,
     }
 }
 
 /// Whether a JSON number has this value, however it is spelled: `2`, `2.0`, `20e-1`.
 #[must_use]
-pub fn is_number(value: &Value, wanted: u64) -> bool {
-    matches!(value, Value::Number(n) if same_number(n, &Number::from(wanted)))
+pub fn is_number(value: &impl Json, wanted: u64) -> bool {
+    matches!(value.kind(), Kind::Number(n) if same_number(n, &Number::from(wanted)))
 }
 
-fn same_members(a: &Map<String, Value>, b: &Map<String, Value>, except: &[&str]) -> bool {
-    let counted = |map: &Map<String, Value>| {
-        let present = |key: &&&str| map.contains_key(**key);
-        map.len()
-            .saturating_sub(except.iter().filter(present).count())
-    };
-    counted(a) == counted(b)
-        && a.iter()
-            .filter(|(key, _)| !except.contains(&key.as_str()))
-            .all(|(key, ours)| b.get(key).is_some_and(|theirs| same(ours, theirs)))
+fn same_members(a: &impl Members, b: &impl Members, except: &[&str]) -> bool {
+    counted(a, except) == counted(b, except)
+        && a.each()
+            .filter(|(key, _)| !except.contains(key))
+            .all(|(key, ours)| b.member(key).is_some_and(|theirs| same(ours, theirs)))
 }
 
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => contains_members(whole, part, &[]),
-        (whole, part) => same(whole, part),
+fn counted(members: &impl Members, except: &[&str]) -> usize {
+    let present = except.iter().filter(|key| members.member(key).is_some());
+    members.count().saturating_sub(present.count())
+}
+
+fn contains<A: Json, B: Json>(whole: &A, part: &B) -> bool {
+    match (whole.members(), part.members()) {
+        (Some(whole), Some(part)) => contains_members(whole, part, &[]),
+        (Some(_) | None, _) => same(whole, part),
     }
 }
 
-fn contains_members(
-    whole: &Map<String, Value>,
-    part: &Map<String, Value>,
-    except: &[&str],
-) -> bool {
-    part.iter()
-        .filter(|(key, _)| !except.contains(&key.as_str()))
-        .all(|(key, part)| whole.get(key).is_some_and(|whole| contains(whole, part)))
+fn contains_members(whole: &impl Members, part: &impl Members, except: &[&str]) -> bool {
+    part.each()
+        .filter(|(key, _)| !except.contains(key))
+        .all(|(key, part)| whole.member(key).is_some_and(|whole| contains(whole, part)))
 }
 
 /// Integers compare exactly. Where one side is spelled as a fraction, both are compared as the
@@ -228,7 +238,7 @@ mod tests {
         assert!(!echo(json!({"bazaar": {"a": 1}})));
         assert!(!echo(json!({"plain": {}})));
         assert!(echo_matches(None, json!({"x": 1}).as_object()));
-        assert!(echo_matches(ours.as_object(), None));
+        assert!(echo_matches(ours.as_object(), None::<&Map<String, Value>>));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

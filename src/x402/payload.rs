@@ -3,12 +3,12 @@
 //! Numbers are decimal text: the facilitators differ on anything else, so anything else is refused.
 
 use alloy_primitives::{Address, B256, U256};
-use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::clock::UnixSeconds;
 use crate::money::AtomicAmount;
 use crate::x402::eip712::{Signature, SignatureError};
+use crate::x402::json::{Json, Members};
 
 /// Why a payload is not an authorization.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -37,22 +37,20 @@ pub enum PayloadError {
     Signature(#[from] SignatureError),
 }
 
-type Members = Map<String, Value>;
-
 /// A member that must be an object.
-pub(in crate::x402) fn object<'a>(
-    members: &'a Members,
+pub(in crate::x402) fn object<'a, M: Members>(
+    members: &'a M,
     name: &'static str,
-) -> Result<&'a Members, PayloadError> {
+) -> Result<&'a M, PayloadError> {
     members
-        .get(name)
-        .and_then(Value::as_object)
+        .member(name)
+        .and_then(Json::members)
         .ok_or(PayloadError::NotObject(name))
 }
 
 /// `0x` and 40 hexadecimal digits in any case: accounts are compared as bytes.
 pub(in crate::x402) fn address(
-    members: &Members,
+    members: &impl Members,
     name: &'static str,
 ) -> Result<Address, PayloadError> {
     text(members, name)
@@ -62,22 +60,25 @@ pub(in crate::x402) fn address(
 }
 
 /// As [`address`], and mixed case must satisfy EIP-55: what is signed with EIP-3009 is hashed by the
-/// official packages only if it does, so that the facilitator would find the signature bad.
+/// official packages only if it does, so that the facilitator would find the signature bad. Of `known`
+/// it is known that it does.
 pub(in crate::x402) fn address_with_checksum(
-    members: &Members,
+    members: &impl Members,
     name: &'static str,
+    known: &str,
 ) -> Result<Address, PayloadError> {
     let account = address(members, name)?;
     let is_lower = |text: &str| !text.bytes().any(|b| b.is_ascii_uppercase());
+    let is_checksum = |text: &str| text == known || account.to_checksum(None) == *text;
     text(members, name)
-        .filter(|text| is_lower(text) || account.to_checksum(None) == **text)
+        .filter(|text| is_lower(text) || is_checksum(text))
         .map(|_| account)
         .ok_or(PayloadError::NotAddress(name))
 }
 
 /// `0x` and 64 hexadecimal digits.
 pub(in crate::x402) fn bytes32(
-    members: &Members,
+    members: &impl Members,
     name: &'static str,
 ) -> Result<B256, PayloadError> {
     text(members, name)
@@ -88,18 +89,22 @@ pub(in crate::x402) fn bytes32(
 
 /// Decimal digits in a string, at most 256 bits.
 pub(in crate::x402) fn uint256(
-    members: &Members,
+    members: &impl Members,
     name: &'static str,
 ) -> Result<U256, PayloadError> {
     text(members, name)
         .filter(|text| (1..=78).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
-        .and_then(|text| U256::from_str_radix(text, 10).ok())
+        .and_then(|text| match text.len() {
+            // Nearly all of them; 256 bits cost a long multiplication for each digit.
+            ..=38 => text.parse::<u128>().ok().map(U256::from),
+            _ => U256::from_str_radix(text, 10).ok(),
+        })
         .ok_or(PayloadError::NotNumber(name))
 }
 
 /// Decimal digits in a string, at most 128 bits.
 pub(in crate::x402) fn amount(
-    members: &Members,
+    members: &impl Members,
     name: &'static str,
 ) -> Result<AtomicAmount, PayloadError> {
     u128::try_from(uint256(members, name)?)
@@ -108,7 +113,7 @@ pub(in crate::x402) fn amount(
 }
 
 /// The member `signature`.
-pub(in crate::x402) fn signature(members: &Members) -> Result<Signature, PayloadError> {
+pub(in crate::x402) fn signature(members: &impl Members) -> Result<Signature, PayloadError> {
     let text = text(members, "signature").ok_or(SignatureError::NotHex)?;
     Ok(Signature::parse(text)?)
 }
@@ -118,6 +123,6 @@ pub(in crate::x402) fn seconds(time: U256) -> UnixSeconds {
     UnixSeconds(time.saturating_to())
 }
 
-fn text<'a>(members: &'a Members, name: &str) -> Option<&'a str> {
-    members.get(name).and_then(Value::as_str)
+fn text<'a>(members: &'a impl Members, name: &str) -> Option<&'a str> {
+    members.member(name).and_then(Json::text)
 }

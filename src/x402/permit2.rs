@@ -3,6 +3,8 @@
 //! Reads, writes and hashes it. Only the exact witness: `upto` signs another type.
 //! Rule: fact sheet section 3.5; the addresses are the same on every chain.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use alloy_primitives::{Address, B256, U256, address, hex, keccak256};
@@ -11,6 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::UnixSeconds;
 use crate::money::AtomicAmount;
 use crate::x402::eip712::{self, Signature};
+use crate::x402::json::Members;
 use crate::x402::payload::{self, PayloadError};
 
 /// The Permit2 contract: the verifying contract of every Permit2 signature.
@@ -88,6 +91,21 @@ impl Authorization {
         payload::seconds(self.deadline)
     }
 
+    /// All that the digest commits to beside the domain.
+    #[must_use]
+    pub fn words(&self) -> [B256; 8] {
+        [
+            *TYPE_HASH,
+            self.token.into_word(),
+            eip712::word(U256::from(self.amount.units())),
+            self.spender.into_word(),
+            eip712::word(self.nonce),
+            eip712::word(self.deadline),
+            self.to.into_word(),
+            eip712::word(self.valid_after),
+        ]
+    }
+
     /// `hashStruct` of EIP-712.
     #[must_use]
     pub fn struct_hash(&self) -> B256 {
@@ -121,6 +139,34 @@ impl Authorization {
     #[must_use]
     pub fn nonce_word(&self) -> B256 {
         eip712::word(self.nonce)
+    }
+
+    /// The payload as JSON, byte for byte that of [`Self::to_payload`] with this signature. `spelled` gives
+    /// accounts as EIP-55 spells them.
+    pub fn write_payload<'a>(
+        &self,
+        signature: &[u8],
+        spelled: impl Fn(Address) -> Cow<'a, str>,
+        out: &mut String,
+    ) {
+        // Nothing that JSON would escape is among these texts. To a String nothing fails.
+        let _ = write!(
+            out,
+            r#"{{"signature":"{}","permit2Authorization":{{"from":"{}","permitted":{{"token":"{}","amount":"{}"}},"#,
+            hex::encode_prefixed(signature),
+            spelled(self.from),
+            spelled(self.token),
+            self.amount,
+        );
+        let _ = write!(
+            out,
+            r#""spender":"{}","nonce":"{}","deadline":"{}","witness":{{"to":"{}","validAfter":"{}"}}}}}}"#,
+            spelled(self.spender),
+            self.nonce,
+            self.deadline,
+            spelled(self.to),
+            self.valid_after,
+        );
     }
 
     /// The scheme payload that a buyer sends, in the member order of the official client.
@@ -164,10 +210,8 @@ pub fn domain(chain_id: u64) -> B256 {
 /// # Errors
 ///
 /// [`PayloadError`], naming the member.
-pub fn from_payload(
-    payload: &Map<String, Value>,
-) -> Result<(Authorization, Signature), PayloadError> {
-    if payload.contains_key("authorization") {
+pub fn from_payload(payload: &impl Members) -> Result<(Authorization, Signature), PayloadError> {
+    if payload.member("authorization").is_some() {
         return Err(PayloadError::WrongKind);
     }
     let members = payload::object(payload, "permit2Authorization")?;
@@ -217,6 +261,15 @@ mod tests {
             from_payload(&payload),
             Ok((sample(), Signature::Eoa([1; 65])))
         );
+    }
+
+    #[test]
+    fn what_is_written_is_what_a_buyer_writes() {
+        let mut written = String::new();
+        let spelled = |account: Address| account.to_checksum(None).into();
+        sample().write_payload(&[1; 65], spelled, &mut written);
+        let payload = Value::from(sample().to_payload(&[1; 65]));
+        assert_eq!(written, payload.to_string());
     }
 
     #[test]
