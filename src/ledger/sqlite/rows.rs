@@ -41,12 +41,26 @@ pub(super) fn find(
     place: &Place,
     payment: PaymentKey,
 ) -> Result<Option<Record>, LedgerError> {
+    if !is_known(connection, payment).map_err(|cause| place.failed(cause))? {
+        return Ok(None);
+    }
     let held = format!("{SELECT} WHERE payment = ?1 AND {HOLDING}");
     if let Some(record) = first(connection, place, &held, params![payment.0])? {
         return Ok(Some(record));
     }
     let past = format!("{SELECT} WHERE payment = ?1 AND {PAST} ORDER BY id DESC LIMIT 1");
     first(connection, place, &past, params![payment.0])
+}
+
+/// Whether there is any claim of the payment: nearly always there is none, and then this is one look into each
+/// of two indexes.
+fn is_known(connection: &Connection, payment: PaymentKey) -> rusqlite::Result<bool> {
+    // HOLDING and PAST, spelled out so that the text need not be put together each time.
+    let sql = "SELECT EXISTS (SELECT 1 FROM claim WHERE payment = ?1 AND holds = 1)
+        OR EXISTS (SELECT 1 FROM claim WHERE payment = ?1 AND holds IS NULL)";
+    connection
+        .prepare_cached(sql)?
+        .query_row(params![payment.0], |row| row.get(0))
 }
 
 /// One claim.

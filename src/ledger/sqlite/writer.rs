@@ -7,14 +7,14 @@
 //! that cannot be written whole is taken back. What nobody waits for is tried again until it is written.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot::Sender;
 
 use super::file::{FileFault, Place};
@@ -335,29 +335,30 @@ impl Writer {
                 "INSERT INTO claim (payment, fingerprint, state, rule, accept, scheme, network, asset,
                     amount, payer, pay_to, nonce, valid_before, request, settle_request,
                     claimed_at, changed_at, wall)
-                 VALUES (:payment, :fingerprint, 'claimed', :rule, :accept, :scheme, :network, :asset,
-                    :amount, :payer, :pay_to, :nonce, :valid_before, :request, '',
-                    :now, :now, :wall)
+                 VALUES (?1, ?2, 'claimed', ?3, ?4, ?5, ?6, ?7,
+                    ?8, ?9, ?10, ?11, ?12, ?13, '',
+                    ?14, ?14, ?15)
                  ON CONFLICT DO NOTHING",
             )
             .and_then(|mut statement| {
-                statement.execute(named_params! {
-                    ":payment": new.payment.0,
-                    ":fingerprint": new.fingerprint.0,
-                    ":rule": &*new.rule,
-                    ":accept": &*new.accept,
-                    ":scheme": &*new.scheme,
-                    ":network": new.network.as_str(),
-                    ":asset": new.asset.as_str(),
-                    ":amount": new.amount.to_string(),
-                    ":payer": new.payer.as_str(),
-                    ":pay_to": new.pay_to.as_str(),
-                    ":nonce": &*new.nonce,
-                    ":valid_before": rows::stored(new.valid_before),
-                    ":request": &*new.request,
-                    ":now": rows::stored(now),
-                    ":wall": self.hands.own(),
-                })
+                // By number: SQLite looks for each name among all of them, every time.
+                statement.execute(params![
+                    new.payment.0,
+                    new.fingerprint.0,
+                    &*new.rule,
+                    &*new.accept,
+                    &*new.scheme,
+                    new.network.as_str(),
+                    new.asset.as_str(),
+                    new.amount.to_string(),
+                    new.payer.as_str(),
+                    new.pay_to.as_str(),
+                    &*new.nonce,
+                    rows::stored(new.valid_before),
+                    &*new.request,
+                    rows::stored(now),
+                    self.hands.own(),
+                ])
             })
             .map_err(|cause| self.place.failed(cause))?;
         if inserted == 1 {
@@ -391,36 +392,23 @@ impl Writer {
     /// Moves a claim on from a state that allows it, else says why not.
     fn advance(&self, id: ClaimId, step: &Move, now: UnixSeconds) -> Result<(), LedgerError> {
         let wanted = step.state();
-        let before = rows::among(STATES.into_iter().filter(|state| state.may_become(wanted)));
         let news = News::of(step);
-        let sql = format!(
-            "UPDATE claim SET state = :state, changed_at = :now,
-                facilitator = coalesce(:facilitator, facilitator),
-                transaction_id = coalesce(:transaction, transaction_id),
-                receipt = coalesce(:receipt, receipt),
-                reason = coalesce(:reason, reason),
-                -- A payer that a signature proved stands, whatever the facilitator says later.
-                payer = CASE payer WHEN '' THEN coalesce(:payer, '') ELSE payer END,
-                body = coalesce(:body, body),
-                settle_request = CASE WHEN :ends THEN '' ELSE settle_request END
-             WHERE id = :id AND {before}"
-        );
         let moved = self
             .connection
-            .prepare_cached(&sql)
+            .prepare_cached(moving_to(wanted))
             .and_then(|mut statement| {
-                statement.execute(named_params! {
-                    ":state": wanted.as_str(),
-                    ":now": rows::stored(now),
-                    ":facilitator": news.facilitator,
-                    ":transaction": news.transaction,
-                    ":receipt": news.receipt,
-                    ":reason": news.reason,
-                    ":payer": news.payer.map(Payer::as_str),
-                    ":body": news.body.map(|digest| digest.0),
-                    ":ends": ends(step),
-                    ":id": id.0,
-                })
+                statement.execute(params![
+                    id.0,
+                    wanted.as_str(),
+                    rows::stored(now),
+                    news.facilitator,
+                    news.transaction,
+                    news.receipt,
+                    news.reason,
+                    news.payer.map(Payer::as_str),
+                    news.body.map(|digest| digest.0),
+                    ends(step),
+                ])
             })
             .map_err(|cause| self.place.failed(cause))?;
         if moved == 1 {
@@ -511,6 +499,35 @@ fn done_or_left(result: Result<(), LedgerError>, tidy: Tidy) -> Answer {
             None
         }
     })
+}
+
+/// The statement that moves a claim on to this state from one that allows it.
+fn moving_to(wanted: State) -> &'static str {
+    static STATEMENTS: LazyLock<Vec<(State, String)>> = LazyLock::new(|| {
+        let statement = |wanted: State| {
+            let before = rows::among(STATES.into_iter().filter(|state| state.may_become(wanted)));
+            format!(
+                "UPDATE claim SET state = ?2, changed_at = ?3,
+                    facilitator = coalesce(?4, facilitator),
+                    transaction_id = coalesce(?5, transaction_id),
+                    receipt = coalesce(?6, receipt),
+                    reason = coalesce(?7, reason),
+                    -- A payer that a signature proved stands, whatever the facilitator says later.
+                    payer = CASE payer WHEN '' THEN coalesce(?8, '') ELSE payer END,
+                    body = coalesce(?9, body),
+                    settle_request = CASE WHEN ?10 THEN '' ELSE settle_request END
+                 WHERE id = ?1 AND {before}"
+            )
+        };
+        STATES
+            .into_iter()
+            .map(|state| (state, statement(state)))
+            .collect()
+    });
+    let mut all = STATEMENTS.iter();
+    let found = all.find(|(state, _)| *state == wanted);
+    // There is one for each state; without one SQLite refuses.
+    found.map_or("", |(_, statement)| statement)
 }
 
 fn answer<T: 'static>(
