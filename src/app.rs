@@ -173,7 +173,7 @@ impl App {
         let routes = table(routes, settings, &supported.book)?;
         parts.keep(&supported);
         let settler = settler(&parts, (&ledger, &clock), &payments);
-        let gate = gate(&parts, routes, &settler, (&ledger, &clock), &payments);
+        let gate = gate(&parts, routes, &settler, (&ledger, &clock));
         let in_force = Arc::new(ArcSwap::from_pointee(parts.generation(gate)));
         let shown = Arc::new(ArcSwap::from_pointee(InForce::new(
             settings.clone(),
@@ -454,14 +454,13 @@ fn gate(
     routes: RouteTable,
     settler: &Arc<Settler>,
     (ledger, clock): (&Arc<dyn Ledger>, &Arc<dyn Clock>),
-    payments: &Runtime,
 ) -> Gate {
     let limits = &parts.settings.limits;
     let cache = VerdictCache::new(limits.verdict_cache_entries_max);
     let facilitators = parts.facilitators.clone();
     Gate::new(GateParts {
         routes,
-        verifier: Verifier::new(cache, facilitators, payments.handle().clone()),
+        verifier: Verifier::new(cache, facilitators),
         ledger: Arc::clone(ledger),
         settler: Arc::clone(settler),
         kept: Arc::new(KeptResponses::new(limits.kept_responses_bytes_max)),

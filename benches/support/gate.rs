@@ -135,11 +135,11 @@ impl World {
             facilitators.clone(),
             Arc::clone(&ledger),
             Arc::clone(&clock),
-            handle.clone(),
+            handle,
         );
         let gate = Gate::new(GateParts {
             routes: super::table(10),
-            verifier: Verifier::new(VerdictCache::new(1000), facilitators, handle),
+            verifier: Verifier::new(VerdictCache::new(1000), facilitators),
             ledger,
             settler,
             kept: Arc::new(KeptResponses::new(1 << 20)),

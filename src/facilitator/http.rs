@@ -1,10 +1,13 @@
-//! The facilitator client: one pooled HTTP client with deadlines, bounded answers and bounded concurrency.
+//! The facilitator client: pooled connections with deadlines, bounded answers and bounded concurrency.
 //!
-//! What an answer means is decided in [`answer`], without a socket. Deliberately absent: redirects
+//! What an answer means is decided in [`answer`], without a socket. Verifications have a pool of their own: they
+//! are asked for by the threads that serve requests, which end before the last settlement, and a connection
+//! ends with the thread that made it. Deliberately absent: redirects
 //! and proxies (the authentication headers belong to one host), and any repetition of a settlement
 //! other than the one that `settlement_pending` asks for.
 
 pub mod answer;
+mod client;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, Url, redirect};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy;
+use reqwest::Url;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -23,6 +30,7 @@ use crate::causes::causes;
 use crate::clock::{Clock, SystemClock};
 use crate::config::settings::FacilitatorSettings;
 use crate::facilitator::http::answer::{RawAnswer, SettleReading};
+use crate::facilitator::http::client::{Fault, Pool};
 use crate::facilitator::supported::Supported;
 use crate::facilitator::{
     Facilitator, FacilitatorFault, FacilitatorRequest, Fitness, SettleAnswer, VerifyAnswer,
@@ -32,13 +40,9 @@ use crate::facilitator::{
 const SUPPORTED_ATTEMPTS: u32 = 3;
 /// The longest pause between two of them.
 const SUPPORTED_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Idle connections are dropped after this: longer than a burst, shorter than most servers' patience.
-const IDLE_CONNECTION: Duration = Duration::from_secs(30);
-
 /// A facilitator reached over HTTP: a remote service or the local sandbox.
 pub struct HttpFacilitator {
     name: Arc<str>,
-    client: Client,
     verify: Endpoint,
     settle: Endpoint,
     supported: Endpoint,
@@ -47,10 +51,11 @@ pub struct HttpFacilitator {
     verify_retries: u32,
 }
 
-/// One endpoint: address, headers of its own, and how long a call may take in all.
+/// One endpoint: connections, address, headers of its own, and how long a call may take in all.
 struct Endpoint {
+    pool: Pool,
     path: &'static str,
-    url: Url,
+    uri: Uri,
     headers: HeaderMap,
     deadline: Duration,
 }
@@ -89,7 +94,7 @@ pub enum BuildError {
         /// The facilitator.
         name: Arc<str>,
         /// What the client said.
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -100,21 +105,22 @@ impl HttpFacilitator {
     ///
     /// [`BuildError`]: a bad URL, header or certificate file. Nothing is sent.
     pub fn new(settings: &FacilitatorSettings, ca_file: Option<&Path>) -> Result<Self, BuildError> {
-        let endpoint = |path, headers: &[(String, String)], deadline| {
+        let (verifying, settling) = pools(settings, ca_file)?;
+        let endpoint = |pool: &Pool, path, headers: &[(String, String)], deadline| {
             Ok::<_, BuildError>(Endpoint {
+                pool: pool.clone(),
                 path,
-                url: endpoint_url(settings, path)?,
+                uri: endpoint_uri(settings, path)?,
                 headers: secret_headers(settings, path, headers)?,
                 deadline,
             })
         };
-        let own = &settings.headers;
+        let (own, verify_in) = (&settings.headers, settings.verify_timeout);
         Ok(Self {
             name: Arc::clone(&settings.name),
-            client: build_client(settings, ca_file)?,
-            verify: endpoint("/verify", &own.verify, settings.verify_timeout)?,
-            settle: endpoint("/settle", &own.settle, settings.settle_timeout)?,
-            supported: endpoint("/supported", &own.supported, settings.verify_timeout)?,
+            verify: endpoint(&verifying, "/verify", &own.verify, verify_in)?,
+            settle: endpoint(&settling, "/settle", &own.settle, settings.settle_timeout)?,
+            supported: endpoint(&settling, "/supported", &own.supported, verify_in)?,
             calls: Semaphore::new(settings.calls_max.clamp(1, Semaphore::MAX_PERMITS)),
             answer_bytes_max: settings.answer_bytes_max,
             verify_retries: settings.verify_retries,
@@ -152,19 +158,15 @@ impl HttpFacilitator {
         endpoint: &Endpoint,
         body: Option<&Arc<str>>,
     ) -> Result<RawAnswer, FacilitatorFault> {
-        let method = if body.is_some() {
-            Method::POST
-        } else {
-            Method::GET
-        };
-        let mut request = self
-            .client
-            .request(method, endpoint.url.clone())
-            .headers(endpoint.headers.clone());
-        if let Some(body) = body {
-            request = request.body(body.as_bytes().to_vec());
+        let bytes = body.map_or_else(Bytes::new, |body| Bytes::copy_from_slice(body.as_bytes()));
+        let mut request = Request::new(Full::new(bytes));
+        if body.is_some() {
+            *request.method_mut() = Method::POST;
         }
-        let response = request.send().await.map_err(fault_of)?;
+        *request.uri_mut() = endpoint.uri.clone();
+        *request.headers_mut() = endpoint.headers.clone();
+        let sent = endpoint.pool.request(request).await;
+        let response = sent.map_err(|error| fault_of(&error))?;
         let status = response.status().as_u16();
         let retry_after_s = answer::retry_after_s(response.headers(), SystemClock.now());
         for (extension, member, value) in answer::extension_notes(response.headers()) {
@@ -177,7 +179,7 @@ impl HttpFacilitator {
                 "extension response"
             );
         }
-        match read_body(response, self.answer_bytes_max).await {
+        match read_body(response.into_body(), self.answer_bytes_max).await {
             Ok(body) => Ok(RawAnswer {
                 status,
                 retry_after_s,
@@ -282,7 +284,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn endpoint_url(settings: &FacilitatorSettings, path: &str) -> Result<Url, BuildError> {
+fn endpoint_uri(settings: &FacilitatorSettings, path: &str) -> Result<Uri, BuildError> {
     let wrong = || BuildError::Url {
         name: Arc::clone(&settings.name),
     };
@@ -297,7 +299,7 @@ fn endpoint_url(settings: &FacilitatorSettings, path: &str) -> Result<Url, Build
     let mut url = base;
     let full = format!("{}{path}", url.path().trim_end_matches('/'));
     url.set_path(&full);
-    Ok(url)
+    url.as_str().parse().map_err(|_| wrong())
 }
 
 fn secret_headers(
@@ -307,6 +309,9 @@ fn secret_headers(
 ) -> Result<HeaderMap, BuildError> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    let own_name = concat!("farewall/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(own_name));
     for (header, value) in own {
         let wrong = || BuildError::Header {
             name: Arc::clone(&settings.name),
@@ -321,53 +326,50 @@ fn secret_headers(
     Ok(headers)
 }
 
-fn build_client(
+/// One pool to verify with, one to settle with.
+fn pools(
     settings: &FacilitatorSettings,
     ca_file: Option<&Path>,
-) -> Result<Client, BuildError> {
-    let tls = |source| BuildError::Tls {
+) -> Result<(Pool, Pool), BuildError> {
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| BuildError::CaFile {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let tls = |source: Fault| BuildError::Tls {
         name: Arc::clone(&settings.name),
         source,
     };
-    let mut builder = Client::builder()
-        .user_agent(concat!("farewall/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .tcp_nodelay(true)
-        .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(IDLE_CONNECTION)
-        .pool_max_idle_per_host(settings.calls_max);
-    if let Some(path) = ca_file {
-        let pem = std::fs::read(path).map_err(|source| BuildError::CaFile {
-            path: path.to_owned(),
-            source,
-        })?;
-        builder = builder.tls_built_in_root_certs(false);
-        for certificate in reqwest::Certificate::from_pem_bundle(&pem).map_err(tls)? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    builder.build().map_err(tls)
+    let authorities = ca_file.map(read).transpose()?;
+    let pool = || client::pool(settings, authorities.as_deref()).map_err(tls);
+    Ok((pool()?, pool()?))
 }
 
-/// Reads chunk by chunk, so that a body is never held beyond `bytes_max`.
-async fn read_body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, FacilitatorFault> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(fault_of)? {
-        if body.len().saturating_add(chunk.len()) > bytes_max {
+/// Reads piece by piece, so that a body is never held beyond `bytes_max`.
+async fn read_body<B>(mut body: B, bytes_max: usize) -> Result<Vec<u8>, FacilitatorFault>
+where
+    B: BodyExt<Data = Bytes> + Unpin,
+    B::Error: std::error::Error,
+{
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| FacilitatorFault::Broken(causes(&error)))?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if whole.len().saturating_add(piece.len()) > bytes_max {
             return Err(FacilitatorFault::TooLarge(bytes_max));
         }
-        body.extend_from_slice(&chunk);
+        whole.extend_from_slice(&piece);
     }
-    Ok(body)
+    Ok(whole)
 }
 
 /// Only an error *of connecting* proves that nothing was sent; everything else may have arrived.
-fn fault_of(error: reqwest::Error) -> FacilitatorFault {
-    let connecting = error.is_connect();
-    let text = causes(&error.without_url());
-    if connecting {
+fn fault_of(error: &legacy::Error) -> FacilitatorFault {
+    let text = causes(error);
+    if error.is_connect() {
         FacilitatorFault::Connect(text)
     } else {
         FacilitatorFault::Broken(text)

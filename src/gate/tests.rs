@@ -195,7 +195,7 @@ impl World {
         );
         let gate = Gate::new(GateParts {
             routes: RouteTable::build(&settings, &SupportedBook::new()).unwrap(),
-            verifier: Verifier::new(VerdictCache::new(100), facilitators, Handle::current()),
+            verifier: Verifier::new(VerdictCache::new(100), facilitators),
             ledger: Arc::clone(&ledger),
             settler: Arc::clone(&settler),
             kept: Arc::new(KeptResponses::new(0)),

@@ -5,18 +5,19 @@
 //! been a moment's are asked again after a random pause.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use thiserror::Error;
-use tokio::runtime::Handle;
 
 use super::Proof;
 use super::cache::{Freshness, Verdict, VerdictCache, VerdictKey};
 use super::check::CheckedProof;
 use crate::chain::Payer;
 use crate::clock::UnixSeconds;
-use crate::facilitator::{Facilitator, FacilitatorFault, FacilitatorRequest, VerifyAnswer};
+use crate::facilitator::{Facilitator, FacilitatorFault, VerifyAnswer};
 use crate::x402::reason::ReasonCode;
 
 /// What clients are told to wait when no facilitator said how long, in seconds.
@@ -111,7 +112,6 @@ pub enum VerifyError {
 pub struct Verifier {
     cache: VerdictCache,
     facilitators: Arc<Facilitators>,
-    runtime: Handle,
     /// Differs from that of earlier verifiers with other facilitators.
     askers: u64,
 }
@@ -121,14 +121,11 @@ pub type Facilitators = BTreeMap<Arc<str>, Arc<dyn Facilitator>>;
 
 impl Verifier {
     /// A verifier that asks these facilitators, by their names in the configuration.
-    ///
-    /// Calls run on `runtime`, because their pooled connections outlive the caller's own.
     #[must_use]
-    pub fn new(cache: VerdictCache, facilitators: Facilitators, runtime: Handle) -> Self {
+    pub fn new(cache: VerdictCache, facilitators: Facilitators) -> Self {
         Self {
             cache,
             facilitators: Arc::new(facilitators),
-            runtime,
             askers: 0,
         }
     }
@@ -140,7 +137,6 @@ impl Verifier {
         Self {
             cache: self.cache.clone(),
             facilitators: Arc::new(facilitators),
-            runtime: self.runtime.clone(),
             askers: self.askers.saturating_add(u64::from(anew)),
         }
     }
@@ -161,7 +157,6 @@ impl Verifier {
         Self {
             cache: self.cache.clone(),
             facilitators: Arc::new(renewed.collect()),
-            runtime: self.runtime.clone(),
             askers: if has_changed {
                 current.askers
             } else {
@@ -269,25 +264,17 @@ impl Verifier {
         match self.facilitators.get(name) {
             Some(facilitator) => {
                 let retries = facilitator.verify_retries();
-                let request = proof.request().clone();
-                (self.call(Arc::clone(facilitator), request).await, retries)
+                // Our own mistake in a call is no verdict either.
+                let call = AssertUnwindSafe(facilitator.verify(proof.request()));
+                let answer = call.catch_unwind().await;
+                let cut_short = |_| unavailable("the call was cut short");
+                (answer.unwrap_or_else(cut_short), retries)
             }
             None => {
                 let why = "no facilitator of this name is configured";
                 (unavailable(why), 0)
             }
         }
-    }
-
-    async fn call(
-        &self,
-        facilitator: Arc<dyn Facilitator>,
-        request: FacilitatorRequest,
-    ) -> VerifyAnswer {
-        self.runtime
-            .spawn(async move { facilitator.verify(&request).await })
-            .await
-            .unwrap_or_else(|_| unavailable("the call was cut short"))
     }
 }
 

@@ -44,7 +44,10 @@ const HOMES: &[(&str, &[&str])] = &[
             "kept",
         ],
     ),
-    ("bytes", &["kept", "acme::http", "proxy", "buyer"]),
+    (
+        "bytes",
+        &["kept", "acme::http", "facilitator::http", "proxy", "buyer"],
+    ),
     ("clap", &["cli"]),
     ("clap_complete", &["cli::completions"]),
     ("clap_mangen", &["cli::man"]),
@@ -54,6 +57,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "ledger::postgres",
             "facilitator::supported",
+            "proof::verify",
             "sandbox",
             "demo",
             "reconcile",
@@ -63,13 +67,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("deadpool-postgres", &["ledger::postgres"]),
     ("governor", &["throttle::meters"]),
-    ("http", &["config", "acme::http", "upstream", "proxy"]),
+    (
+        "http",
+        &["config", "acme::http", "facilitator::http", "upstream", "proxy"],
+    ),
+    ("http-body-util", &["facilitator::http"]),
+    ("hyper-rustls", &["facilitator::http"]),
     ("httparse", &["proxy::quick"]),
     ("listenfd", &["app::sockets"]),
     ("matchit", &["route::paths"]),
     ("mimalloc", &["main"]),
     ("hyper", &["admin::connections"]),
-    ("hyper-util", &["admin::connections"]),
+    ("hyper-util", &["admin::connections", "facilitator::http"]),
     ("icu_normalizer", &["target::fold"]),
     ("moka", &["proof::cache", "kept", "throttle", "gate"]),
     ("once_cell", &["metrics"]),
@@ -121,7 +130,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["ledger::sqlite"]),
     ("rustix", &["failpoint", "app"]),
     ("socket2", &["app::sockets"]),
-    ("rustls-native-certs", &["ledger::postgres", "app"]),
+    (
+        "rustls-native-certs",
+        &["ledger::postgres", "facilitator::http", "app"],
+    ),
     (
         "secp256k1",
         &["x402::eip712", "buyer", "cli::pay", "cli::demo"],
@@ -174,8 +186,12 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokio-postgres", &["config", "ledger::postgres"]),
-    ("tokio-rustls", &["ledger::postgres", "tls"]),
+    (
+        "tokio-rustls",
+        &["ledger::postgres", "facilitator::http", "tls"],
+    ),
     ("toml", &["config::document", "cli::init"]),
+    ("tower-service", &["facilitator::http"]),
     (
         "tracing",
         &[

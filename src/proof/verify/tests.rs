@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::challenge::support::{NOW, group, offer};
-use crate::facilitator::SettleAnswer;
 use crate::facilitator::supported::Supported;
+use crate::facilitator::{FacilitatorRequest, SettleAnswer};
 use crate::proof::{ProofHeaders, check, parse};
 use crate::route::price::Quote;
 use crate::x402::header;
@@ -59,11 +59,7 @@ fn retrying(retries: u32, scripts: Vec<(&str, Vec<VerifyAnswer>)>) -> Verifier {
         };
         (name, Arc::new(scripted) as Arc<dyn Facilitator>)
     });
-    Verifier::new(
-        VerdictCache::new(100),
-        facilitators.collect(),
-        Handle::current(),
-    )
+    Verifier::new(VerdictCache::new(100), facilitators.collect())
 }
 
 fn proof_for(requirements: &Value, payment: &Value, facilitators: &[&str]) -> CheckedProof {
