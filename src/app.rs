@@ -29,7 +29,7 @@ use self::operator::{Desk, admin_token, hear_signals};
 use self::passing::Place;
 use self::reloader::Reloader;
 use self::succession::{Beside, Predecessor, Succession};
-use self::upgrade::{Kit, Upgrade, Upgrader};
+use self::upgrade::{Kit, Starter, Upgrade, Upgrader};
 use crate::acme::AcmeError;
 use crate::admin::{AdminParts, InForce, TokenError};
 use crate::chain_rpc;
@@ -46,6 +46,7 @@ use crate::ledger::sqlite::presence::{Presence, PresenceError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics;
 use crate::otlp::{self, OtlpError};
+use crate::priority::after_requests;
 use crate::proof::cache::VerdictCache;
 use crate::proof::verify::Verifier;
 use crate::proxy::{Generation, Wall};
@@ -289,6 +290,10 @@ impl Change<'_> {
             clock: Arc::clone(self.clock),
             beside: Arc::clone(&self.state.beside),
             operators: desk.operators,
+            starter: Starter::new().map_err(|cause| StartError::Io {
+                what: "cannot start threads".to_owned(),
+                cause,
+            })?,
             runtime: self.payments.handle().clone(),
         };
         self.payments.spawn(upgrade::run(upgrader, orders));
@@ -366,6 +371,7 @@ fn payments_runtime() -> Result<Runtime, StartError> {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("payments")
+        .on_thread_start(after_requests)
         .enable_all()
         .build()
         .map_err(|cause| StartError::Io {

@@ -9,6 +9,7 @@ pub mod code;
 pub mod causes;
 pub mod failpoint;
 pub mod stall;
+pub mod priority;
 pub mod chain;
 pub mod settlement;
 pub mod metrics;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -141,7 +142,38 @@ pub(super) struct Upgrader {
     pub(super) beside: Arc<AtomicBool>,
     /// What answers operators, and leaves that to the new process.
     pub(super) operators: Vec<AbortHandle>,
+    pub(super) starter: Starter,
     pub(super) runtime: Handle,
+}
+
+/// Starts processes from a thread of its own: a process inherits from the thread that starts it how nice it is,
+/// and those that do payments are nicer than a wall should be.
+pub(super) struct Starter(SyncSender<Start>);
+
+struct Start {
+    command: Command,
+    to: SyncSender<io::Result<Child>>,
+}
+
+impl Starter {
+    /// Must be called by a thread that is as nice as the processes are to be.
+    pub(super) fn new() -> io::Result<Self> {
+        let (orders, arriving) = sync_channel::<Start>(1);
+        let work = move || {
+            while let Ok(Start { mut command, to }) = arriving.recv() {
+                drop(to.send(command.spawn()));
+            }
+        };
+        let thread = std::thread::Builder::new().name("starter".to_owned());
+        thread.spawn(work).map(|_| Self(orders))
+    }
+
+    fn start(&self, command: Command) -> io::Result<Child> {
+        let gone = || io::Error::other("the thread that starts processes has ended");
+        let (to, answer) = sync_channel(1);
+        self.0.send(Start { command, to }).map_err(|_| gone())?;
+        answer.recv().map_err(|_| gone())?
+    }
 }
 
 /// Serves orders, one after the other.
@@ -223,7 +255,8 @@ impl Upgrader {
         let Some(kit) = kit else {
             return Err(UpgradeError::Ending);
         };
-        let started = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["run", "--take-over", "--config"])
             .arg(config)
             .stdin(Stdio::from(theirs))
@@ -231,12 +264,15 @@ impl Upgrader {
             .env_remove("WATCHDOG_PID")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_FDNAMES")
-            .spawn();
-        *child = Some(started.map_err(|cause| UpgradeError::Start {
-            program: program.to_owned(),
-            cause: cause.kind(),
-        })?);
+            .env_remove("LISTEN_FDNAMES");
+        *child = Some(
+            self.starter
+                .start(command)
+                .map_err(|cause| UpgradeError::Start {
+                    program: program.to_owned(),
+                    cause: cause.kind(),
+                })?,
+        );
         let offer = Word::Offer {
             format: FORMAT,
             places: kit.places.iter().map(|(place, _)| place.clone()).collect(),

@@ -40,6 +40,7 @@ use crate::ledger::upkeep::{Batch, Cursor, prune_end};
 use crate::ledger::{
     ClaimAnswer, ClaimId, Filter, Ledger, LedgerError, Move, NewClaim, Note, Record, Total,
 };
+use crate::priority::after_requests;
 
 /// Writes that may wait for the disk. More are refused: work for strangers is bounded.
 const WAITING_MAX: usize = 4096;
@@ -111,7 +112,10 @@ impl SqliteLedger {
         let (queue, waiting) = sync_channel(waiting_max);
         let thread = std::thread::Builder::new()
             .name("ledger-writer".to_owned())
-            .spawn(move || writer.run(&waiting))
+            .spawn(move || {
+                after_requests();
+                writer.run(&waiting);
+            })
             .map_err(|cause| place.failed(cause))?;
         Ok(Self {
             readers: Arc::new(Readers::new(path, place)),

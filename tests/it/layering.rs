@@ -128,8 +128,8 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("rusqlite", &["ledger::sqlite"]),
-    ("rustix", &["failpoint", "app"]),
     ("socket2", &["app::sockets"]),
+    ("rustix", &["failpoint", "priority", "app"]),
     (
         "rustls-native-certs",
         &["ledger::postgres", "facilitator::http", "app"],
