@@ -291,6 +291,13 @@ path = "/paid"
 upstream = "api"
 price = "$0.001"
 [[rule]]
+name = "shadow"
+methods = ["GET"]
+path = "/shadow"
+upstream = "api"
+price = "$0.001"
+shadow = true
+[[rule]]
 name = "glob"
 methods = ["GET"]
 path = "/glob/{{*rest}}"
