@@ -290,10 +290,12 @@ impl Change<'_> {
             clock: Arc::clone(self.clock),
             beside: Arc::clone(&self.state.beside),
             operators: desk.operators,
-            starter: Starter::new().map_err(|cause| StartError::Io {
-                what: "cannot start threads".to_owned(),
-                cause,
-            })?,
+            starter: Starter::new()
+                .map(Arc::new)
+                .map_err(|cause| StartError::Io {
+                    what: "cannot start threads".to_owned(),
+                    cause,
+                })?,
             runtime: self.payments.handle().clone(),
         };
         self.payments.spawn(upgrade::run(upgrader, orders));

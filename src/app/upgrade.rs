@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::app::manager;
@@ -142,37 +142,35 @@ pub(super) struct Upgrader {
     pub(super) beside: Arc<AtomicBool>,
     /// What answers operators, and leaves that to the new process.
     pub(super) operators: Vec<AbortHandle>,
-    pub(super) starter: Starter,
+    pub(super) starter: Arc<Starter>,
     pub(super) runtime: Handle,
 }
 
-/// Starts processes from a thread of its own: a process inherits from the thread that starts it how nice it is,
-/// and those that do payments are nicer than a wall should be.
-pub(super) struct Starter(SyncSender<Start>);
+/// A thread for starting processes: they inherit from the thread that starts them how nice it is, and those that
+/// do payments are nicer than a wall should be.
+pub(super) struct Starter(SyncSender<Work>);
 
-struct Start {
-    command: Command,
-    to: SyncSender<io::Result<Child>>,
-}
+type Work = Box<dyn FnOnce() + Send>;
 
 impl Starter {
     /// Must be called by a thread that is as nice as the processes are to be.
     pub(super) fn new() -> io::Result<Self> {
-        let (orders, arriving) = sync_channel::<Start>(1);
-        let work = move || {
-            while let Ok(Start { mut command, to }) = arriving.recv() {
-                drop(to.send(command.spawn()));
-            }
-        };
+        let (orders, arriving) = sync_channel::<Work>(1);
+        let work = move || arriving.into_iter().for_each(|work: Work| work());
         let thread = std::thread::Builder::new().name("starter".to_owned());
         thread.spawn(work).map(|_| Self(orders))
     }
 
-    fn start(&self, command: Command) -> io::Result<Child> {
-        let gone = || io::Error::other("the thread that starts processes has ended");
-        let (to, answer) = sync_channel(1);
-        self.0.send(Start { command, to }).map_err(|_| gone())?;
-        answer.recv().map_err(|_| gone())?
+    /// Does `work` in that thread; `None` when that has ended.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (to, done) = oneshot::channel();
+        let runtime = Handle::current();
+        let work = move || {
+            let _entered = runtime.enter();
+            drop(to.send(work()));
+        };
+        self.0.send(Box::new(work)).ok()?;
+        done.await.ok()
     }
 }
 
@@ -183,7 +181,8 @@ pub(super) async fn run(upgrader: Upgrader, mut orders: Orders) {
     while let Some(order) = orders.next().await {
         let (upgrader, default) = (Arc::clone(&upgrader), program.clone());
         let named = order.program.clone();
-        let work = tokio::task::spawn_blocking(move || match named.map_or(default, Ok) {
+        let starter = Arc::clone(&upgrader.starter);
+        let work = starter.run(move || match named.map_or(default, Ok) {
             Ok(program) => upgrader.replace(&program),
             Err(kind) => Err(UpgradeError::NoProgram(kind)),
         });
@@ -255,8 +254,7 @@ impl Upgrader {
         let Some(kit) = kit else {
             return Err(UpgradeError::Ending);
         };
-        let mut command = Command::new(program);
-        command
+        let started = Command::new(program)
             .args(["run", "--take-over", "--config"])
             .arg(config)
             .stdin(Stdio::from(theirs))
@@ -264,15 +262,12 @@ impl Upgrader {
             .env_remove("WATCHDOG_PID")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_FDNAMES");
-        *child = Some(
-            self.starter
-                .start(command)
-                .map_err(|cause| UpgradeError::Start {
-                    program: program.to_owned(),
-                    cause: cause.kind(),
-                })?,
-        );
+            .env_remove("LISTEN_FDNAMES")
+            .spawn();
+        *child = Some(started.map_err(|cause| UpgradeError::Start {
+            program: program.to_owned(),
+            cause: cause.kind(),
+        })?);
         let offer = Word::Offer {
             format: FORMAT,
             places: kit.places.iter().map(|(place, _)| place.clone()).collect(),
