@@ -379,7 +379,8 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
             Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_flush(cx),
-            unfinished => unfinished,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         };
         this.stall.watch(cx, tried)
     }
@@ -388,7 +389,8 @@ impl AsyncWrite for Watched {
         let this = self.get_mut();
         let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
             Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_shutdown(cx),
-            unfinished => unfinished,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
         };
         this.stall.watch(cx, tried)
     }
