@@ -11,5 +11,10 @@ const NICER: i32 = 10;
 /// Does nothing where that is not allowed, or concerns whole processes: then threads are equals.
 pub fn after_requests() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICER);
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        // A wall that is nicer already stays so: with rights, less would put these first.
+        let is = getpriority_process(None).unwrap_or(0);
+        let _ = setpriority_process(None, is.max(NICER));
+    }
 }

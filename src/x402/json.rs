@@ -14,6 +14,9 @@ use serde_json::{Map, Number, Value};
 /// Up to so many members a name is looked for one by one. More are indexed, or an object of thousands of
 /// them would be compared with itself.
 const FEW: usize = 32;
+/// With a member of this name `serde_json` means the text of another value. Whoever reads what we pass on with
+/// it would read another payment.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// A JSON value, whoever keeps it.
 pub trait Json: Sized {
@@ -286,8 +289,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut members, mut index) = (Object(Vec::with_capacity(8)), HashMap::new());
+        let (mut members, mut index) = (Object(Vec::new()), HashMap::new());
         while let Some((Name(name), value)) = map.next_entry()? {
+            if name == RAW_VALUE {
+                return Err(A::Error::custom("a name that no payment has"));
+            }
             members.put(name, value, &mut index);
         }
         Ok(Borrowed::Object(members))
@@ -345,6 +351,20 @@ mod tests {
             agree("[".repeat(depth).as_bytes());
             agree(format!("{}{}", "[".repeat(depth), "]".repeat(depth)).as_bytes());
             agree(format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth)).as_bytes());
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_that_serde_json_would_read_as_something_else() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"[1]"}"#,
+            r#"{"a":{"$serde_json::private::RawValue":"x"}}"#,
+            r#"{"a":1,"$serde_json::private::RawValue":1}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<Borrowed<'_>>(text).is_err(),
+                "{text}"
+            );
         }
     }
 

@@ -69,7 +69,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("governor", &["throttle::meters"]),
     (
         "http",
-        &["config", "acme::http", "facilitator::http", "upstream", "proxy"],
+        &[
+            "config",
+            "acme::http",
+            "facilitator::http",
+            "upstream",
+            "proxy",
+        ],
     ),
     ("http-body-util", &["facilitator::http"]),
     ("hyper-rustls", &["facilitator::http"]),

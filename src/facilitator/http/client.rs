@@ -26,6 +26,8 @@ use crate::config::settings::FacilitatorSettings;
 
 /// Idle connections are dropped after this: longer than a burst, shorter than most servers' patience.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+/// A connection that says nothing for so long is asked whether it lives, and three times again.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// What goes wrong on the way.
 pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
@@ -60,6 +62,14 @@ pub(super) fn pool(settings: &FacilitatorSettings, ca_pem: Option<&[u8]>) -> Res
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Shared by the addresses of a name: one that does not answer leaves time for the next.
+    tcp.set_connect_timeout(Some(settings.connect_timeout));
+    // A facilitator that vanished is noticed before the deadline of a settlement.
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_keepalive_retries(Some(3));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(KEEPALIVE.saturating_mul(2)));
     let inner = HttpsConnectorBuilder::new()
         .with_tls_config(tls(ca_pem)?)
         .https_or_http()
