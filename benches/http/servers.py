@@ -170,9 +170,9 @@ def bare(core, folder, threads, upstream, work_stealing):
     return Server("bare pingora", argv, core, folder, port)
 
 
-def sandbox(core, folder, settle_delay_ms=0):
+def sandbox(core, folder, settle_delay_ms=0, nice=0):
     port = free_port()
-    argv = [Built.file("farewall"), "sandbox", "--listen", f"127.0.0.1:{port}", "--balance", 100000000]
+    argv = ["nice", "-n", nice, Built.file("farewall"), "sandbox", "--listen", f"127.0.0.1:{port}", "--balance", 100000000]
     return Server("sandbox", argv + ["--settle-delay-ms", settle_delay_ms], core, folder, port)
 
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use serde_json::{Value, json};
 
@@ -17,11 +17,17 @@ use crate::classes::{ClassArg, Classes};
 use crate::http::Answer;
 use crate::{Failure, http};
 
-/// After connecting, before the first request at a rate: a server that is still accepting connections would
-/// be measured at that.
+/// After connecting, before the first request at a rate or on many connections: a server that is still
+/// accepting connections would be measured at that.
 const ACCEPTED: Duration = Duration::from_millis(500);
-/// How long answers are waited for after the last request.
-const DRAIN: Duration = Duration::from_secs(3);
+const MANY: usize = 256;
+/// How long after the last request was due what waits may still be sent, and answers come.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Requests that are sent, being due, before answers are read: a driver that has fallen behind must not stop
+/// reading until it has caught up.
+const BURST: u32 = 32;
+/// What is read at once.
+const READ_BYTES: usize = 64 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -84,6 +90,9 @@ struct Driver {
     waiting: [VecDeque<Sent>; 2],
     classes: Classes,
     tallies: Vec<Tally>,
+    /// How late this program was, at a rate, with taking up each request; part of what is charged.
+    late: Vec<Duration>,
+    buffer: Vec<u8>,
     is_over: bool,
     /// At no rate: which kind of request brings the next ones when it is answered.
     drives: Option<bool>,
@@ -96,43 +105,64 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let proofs = args.proofs.as_deref();
     let classes = Classes::new(&args.plain, &args.paid, proofs, args.reuse)?;
     let mut driver = Driver::connect(args, classes)?;
-    if args.rate.is_some() {
+    if args.rate.is_some() || driver.connections.len() > MANY {
         std::thread::sleep(ACCEPTED);
     }
-    let since = Instant::now();
-    let until = since + Duration::from_secs_f64(args.seconds);
-    let interval = args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
-    let mut sent = 0_u32;
-    if interval.is_none() {
+    let mut pace = Pace::starting_now(args);
+    if args.rate.is_none() {
         for _ in 0..driver.in_closed_loop() {
-            driver.next_in_loop(since)?;
+            driver.next_in_loop(pace.since)?;
         }
     }
     loop {
         let mut now = Instant::now();
-        if let Some(interval) = interval {
-            while !driver.is_over && since + interval * sent <= now {
-                let class = driver.classes.pick();
-                driver.dispatch(Sent {
-                    class,
-                    due: since + interval * sent,
-                })?;
-                sent += 1;
-                now = Instant::now();
-            }
+        for _ in 0..BURST {
+            let Some(due) = pace.next().filter(|due| *due <= now) else {
+                break;
+            };
+            pace.taken += 1;
+            driver.due(due, now)?;
+            now = Instant::now();
         }
-        driver.is_over |= now >= until || driver.out_of_proofs;
-        if driver.is_over && (driver.is_quiet() || now >= until + DRAIN) {
+        driver.is_over |= (now >= pace.until && pace.next().is_none()) || driver.out_of_proofs;
+        if (driver.is_over && driver.is_quiet()) || now >= pace.until + DRAIN {
             break;
         }
-        let next = match interval {
-            Some(interval) if !driver.is_over => since + interval * sent,
-            Some(_) | None => now + Duration::from_millis(20),
-        };
+        let next = pace.next().unwrap_or(now + Duration::from_millis(20));
         driver.wait(next.saturating_duration_since(Instant::now()))?;
     }
-    println!("{}", driver.report(since.elapsed(), args.seconds));
+    while let Some(due) = pace.next() {
+        pace.taken += 1;
+        driver.wait_for_connection(due);
+    }
+    println!("{}", driver.report(pace.since.elapsed(), args.seconds));
     Ok(())
+}
+
+/// When requests are due.
+struct Pace {
+    since: Instant,
+    until: Instant,
+    interval: Option<Duration>,
+    taken: u32,
+}
+
+impl Pace {
+    fn starting_now(args: &Args) -> Self {
+        let since = Instant::now();
+        Self {
+            since,
+            until: since + Duration::from_secs_f64(args.seconds),
+            interval: args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
+            taken: 0,
+        }
+    }
+
+    /// The next moment before the end; none without a rate. What was due is sent, however late.
+    fn next(&self) -> Option<Instant> {
+        let due = self.since + self.interval? * self.taken;
+        (due < self.until).then_some(due)
+    }
 }
 
 impl Driver {
@@ -144,6 +174,8 @@ impl Driver {
             free: Default::default(),
             waiting: Default::default(),
             tallies: classes.all.iter().map(|_| Tally::default()).collect(),
+            late: Vec::new(),
+            buffer: vec![0; READ_BYTES],
             is_over: false,
             drives: args.rate.is_none().then_some(!has(false)),
             out_of_proofs: false,
@@ -192,6 +224,13 @@ impl Driver {
         }
     }
 
+    /// Takes up a request that is due.
+    fn due(&mut self, due: Instant, now: Instant) -> Result<(), Failure> {
+        self.late.push(now.duration_since(due));
+        let class = self.classes.pick();
+        self.dispatch(Sent { class, due })
+    }
+
     /// Sends it, or lets it wait for a connection.
     fn dispatch(&mut self, sent: Sent) -> Result<(), Failure> {
         let kind = usize::from(self.classes.all[sent.class].is_paid);
@@ -202,6 +241,13 @@ impl Driver {
                 Ok(())
             }
         }
+    }
+
+    /// Counts a request that could not even be taken up.
+    fn wait_for_connection(&mut self, due: Instant) {
+        let class = self.classes.pick();
+        let kind = usize::from(self.classes.all[class].is_paid);
+        self.waiting[kind].push_back(Sent { class, due });
     }
 
     fn send(&mut self, index: usize, sent: Sent) -> Result<(), Failure> {
@@ -236,8 +282,14 @@ impl Driver {
 
     fn wait(&mut self, at_most: Duration) -> Result<(), Failure> {
         let mut events = Vec::with_capacity(256);
+        // `epoll_wait` counts in milliseconds, which would make requests late; `ppoll` does not.
         let timeout = Timespec::try_from(at_most)?;
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+        let mut ready = [PollFd::new(&self.epoll, PollFlags::IN)];
+        let waited = poll(&mut ready, Some(&timeout)).and_then(|_| {
+            let none = Timespec::default();
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&none))
+        });
+        match waited {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -265,15 +317,14 @@ impl Driver {
     }
 
     fn read(&mut self, index: usize) -> Result<(), Failure> {
-        let mut buffer = [0; 64 << 10];
         let connection = &mut self.connections[index];
-        let count = match connection.stream.read(&mut buffer) {
+        let count = match connection.stream.read(&mut self.buffer) {
             Ok(0) => return Err("the server closed a connection".into()),
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let Some(status) = connection.answer.read(&buffer[..count])? else {
+        let Some(status) = connection.answer.read(&self.buffer[..count])? else {
             return Ok(());
         };
         connection.answer.clear();
@@ -285,31 +336,44 @@ impl Driver {
             tally.took.push(now.duration_since(sent.due));
         }
         self.free[usize::from(is_paid)].push_back(index);
-        if self.is_over {
+        // At a rate what waits was due before the end: it is sent, and charged for all that it waited.
+        if self.is_over && self.drives.is_some() {
             return Ok(());
         }
         if let Some(sent) = self.waiting[usize::from(is_paid)].pop_front() {
             self.dispatch(sent)?;
         }
-        if self.drives == Some(is_paid) {
+        if !self.is_over && self.drives == Some(is_paid) {
             self.next_in_loop(now)?;
         }
         Ok(())
     }
 
     fn is_quiet(&self) -> bool {
-        self.connections.iter().all(|c| c.busy.is_none())
+        let nobody_waits = self.drives.is_some() || self.waiting.iter().all(VecDeque::is_empty);
+        nobody_waits && self.connections.iter().all(|c| c.busy.is_none())
     }
 
+    /// What was not answered in all that time is charged with it, or the slowest would be left out.
     fn report(&mut self, elapsed: Duration, seconds: f64) -> Value {
-        let waited = self.waiting.iter().map(VecDeque::len).sum::<usize>();
-        let unanswered = self.connections.iter().filter(|c| c.busy.is_some()).count();
+        let now = Instant::now();
+        let waiting: Vec<Sent> = self.waiting.iter().flatten().copied().collect();
+        let busy: Vec<Sent> = self.connections.iter().filter_map(|c| c.busy).collect();
+        let (waited, unanswered) = (waiting.len(), busy.len());
+        if self.drives.is_none() {
+            for sent in waiting.iter().chain(&busy) {
+                let took = now.duration_since(sent.due);
+                self.tallies[sent.class].took.push(took);
+            }
+        }
+        let late = percentiles(&mut self.late);
         let classes = self.classes.all.iter().zip(&mut self.tallies);
         let classes: serde_json::Map<_, _> = classes
             .map(|(class, tally)| {
                 let mut report = percentiles(&mut tally.took);
                 report["sent"] = tally.sent.into();
-                report["per_s"] = (tally.took.len() as f64 / seconds).into();
+                let answered = tally.answers.values().sum::<u64>();
+                report["per_s"] = (answered as f64 / seconds).into();
                 report["answers"] = json!(tally.answers);
                 (class.name.clone(), report)
             })
@@ -319,6 +383,7 @@ impl Driver {
             "classes": classes,
             "unanswered": unanswered,
             "never_sent": waited,
+            "late": late,
             "out_of_proofs": self.out_of_proofs,
         })
     }
