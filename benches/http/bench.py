@@ -36,6 +36,8 @@ PARTS = {
     "latency": (latency.latency, "two minutes under constant load, with and without payments"),
 }
 GROWTH = {"growth-rules": growth.rules, "growth-connections": growth.connections}
+# What parts run of `cargo bench`: built before anything is measured.
+CRITERION = {"known-verdict": ["admit"], "rules": ["rule_lookup"], "growth-rules": ["rule_lookup"]}
 ORDER = ["challenge", "free-3", "free-100k", "first-proof", "known-verdict", "paid", "sse", "rules", "memory",
          "latency", "challenge-2", "free-3-2", "free-100k-2"]
 
@@ -128,12 +130,16 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def build():
+def build(parts):
     profile = servers.Built.profile
     say(f"building the wall (profile {profile}), bare pingora and the load driver")
     argv = ["cargo", "build", "--locked", "--profile", profile, "--bin", "farewall"]
     now = commit()
     subprocess.run(argv + ["--example", "bare_proxy", "--example", "load"], cwd=ROOT, check=True)
+    inside = sorted({name for part in parts for name in CRITERION.get(part, [])})
+    if inside:
+        benches = [word for name in inside for word in ("--bench", name)]
+        subprocess.run(["cargo", "bench", "--locked", "--profile", profile, "--no-run", *benches], cwd=ROOT, check=True)
     built_from().write_text(now)
 
 
@@ -164,13 +170,32 @@ def arguments():
     parser.add_argument("--profile", default="dist", help="figures of any other than dist mean nothing")
     parser.add_argument("--no-build", action="store_true", help="what is built is new enough")
     parser.add_argument("--out", type=pathlib.Path, default=TARGET / "bench-http", help="for the JSON and the chart")
-    parser.add_argument("--page", action="store_true", help="write the result into docs/performance.md too")
+    parser.add_argument("--page", action="store_true", help="write the result into docs/performance.md too, where rows of other parts stay as they are")
     args = parser.parse_args()
     args.parts = args.parts or list(PARTS)
+    if args.quick and args.page:
+        parser.error("figures of a quick run mean nothing: they do not go into the page")
     for part in args.parts:
         if part not in PARTS and part not in GROWTH:
             parser.error(f"there is no part {part}")
     return args
+
+
+def run_parts(bench, parts):
+    """Rows as JSON, and the parts that gave none: one that fails does not take the others with it."""
+    rows, failed = [], []
+    for part in parts:
+        say(f"== {part}")
+        try:
+            if part in GROWTH:
+                GROWTH[part](bench)
+                continue
+            done = PARTS[part][0](bench)
+            rows += [row.json() for row in (done if isinstance(done, list) else [done])]
+        except Failed as failure:
+            say(f"FAILED: {part}: {failure}")
+            failed.append(part)
+    return rows, failed
 
 
 def main():
@@ -180,33 +205,29 @@ def main():
         if not servers.program(needed):
             raise Failed(f"{needed} is missing (Debian: apt-get install {servers.PACKAGES[needed]})")
     if not args.no_build:
-        build()
+        build(args.parts)
     args.out.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="farewall-bench."))
     folder.chmod(0o755)
-    measured = []
     try:
         with Bench(args, folder) as bench:
-            for part in args.parts:
-                say(f"== {part}")
-                if part in GROWTH:
-                    GROWTH[part](bench)
-                else:
-                    done = PARTS[part][0](bench)
-                    measured += [row.json() for row in (done if isinstance(done, list) else [done])]
+            measured, failed = run_parts(bench, args.parts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if not args.quick:
         growth.plots()
-    how = f"Medians of {args.rounds} alternated rounds of {args.seconds} s, lowest and highest in brackets."
-    results = {"machine": machine.describe(), "commit": built_from().read_text().strip(), "date": datetime.date.today().isoformat(),
-               "how": how, "order": ORDER, "rows": measured}
+    run = {"machine": machine.describe(), "commit": built_from().read_text().strip(),
+           "date": datetime.date.today().isoformat(), "profile": args.profile,
+           "how": f"Medians of {args.rounds} alternated rounds of {args.seconds} s, lowest and highest in brackets."}
+    results = {"order": ORDER, "rows": [{**row, "run": run} for row in measured]}
     if measured:
-        results = report.save(args.out / ("quick.json" if args.quick else "results.json"), results)
-        report.chart(args.out / "http.svg", results)
-        print(report.text(results))
         if args.page:
             report.write_page(results)
+        print(report.text(results))
+        results = report.save(args.out / ("quick.json" if args.quick else "results.json"), results)
+        report.chart(args.out / "http.svg", results)
+    if failed:
+        raise Failed(f"these parts gave no figures: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""What was measured: text, JSON, a chart, and the part of docs/performance.md between its markers."""
+"""What was measured: text, JSON, a chart, and the part of docs/performance.md between its markers.
 
+Parts may be measured in runs of their own. Each row remembers of which run it is; what is said at the head of
+the table is that of most rows, and the others say where they differ.
+"""
+
+import collections
 import json
+import re
 import statistics
 
 import svg
@@ -8,6 +14,8 @@ from servers import ROOT
 
 PAGE = ROOT / "docs/performance.md"
 CHART = ROOT / "docs/performance/http.svg"
+# The rows of the page: a run with --page replaces those that it measured, and leaves the others.
+KEPT = ROOT / "docs/performance/http.json"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -40,8 +48,30 @@ def _title(row):
     return row["title"] + (f", {row['workers']} workers" if row["workers"] > 1 else "")
 
 
+def _run(row):
+    return row["run"]["commit"], row["run"]["date"], row["run"]["profile"], row["run"]["machine"]
+
+
+def _usual(results):
+    """The run that most rows are of."""
+    return collections.Counter(_run(row) for row in results["rows"]).most_common(1)[0][0]
+
+
+def _built(profile):
+    return "" if profile == "dist" else f", profile {profile}, which is not what is shipped"
+
+
+def _else(row, usual):
+    """Of which run this row is, when that is not the usual one."""
+    commit, date, profile, machine = _run(row)
+    if (commit, date, profile, machine) == usual:
+        return ""
+    return f"measured on {date}, commit `{commit}`{_built(profile)}" + ("" if machine == usual[3] else f", {machine}")
+
+
 def text(results):
-    out = [f"{results['machine']}", f"commit {results['commit']}, {results['date']}", ""]
+    usual = _usual(results)
+    out = [usual[3], f"commit {usual[0]}, {usual[1]}{_built(usual[2])}", ""]
     for row in results["rows"]:
         out.append(_title(row))
         for name, subject in row["subjects"].items():
@@ -50,23 +80,29 @@ def text(results):
         for target in row["targets"]:
             verdict = "met" if target["met"] else "MISSED"
             out.append(f"  -> {target['what']}: {_value(target)}, target {_wanted(target)}: {verdict}")
-        out += [f"     {note}" for note in row["notes"]] + [""]
+        out += [f"     {note}" for note in row["notes"] + list(filter(None, [_else(row, usual)]))] + [""]
     return "\n".join(out)
 
 
 def markdown(results):
-    out = [f"{results['date']}, commit `{results['commit']}`, {results['machine']}. {results['how']}", "",
+    usual = _usual(results)
+    how = collections.Counter(row["run"]["how"] for row in results["rows"]).most_common(1)[0][0]
+    # A row of another run says its commit beside its name, and the rest below.
+    title = lambda row: _title(row) + (f" (`{row['run']['commit']}`)" if _else(row, usual) else "")
+    out = [f"{usual[1]}, commit `{usual[0]}`{_built(usual[2])}, {usual[3]}. {how}", "",
            "| path | compared | measured | target | |", "|---|---|---:|---:|---|"]
     for row in results["rows"]:
         for target in row["targets"]:
             met = "met" if target["met"] else "**missed**"
-            out.append(f"| {_title(row)} | {target['what']} | {_value(target)} | {_wanted(target)} | {met} |")
+            out.append(f"| {title(row)} | {target['what']} | {_value(target)} | {_wanted(target)} | {met} |")
     out += ["", "| path | | req/s (min–max) | CPU us per request | p50/p99 ms | RSS MiB |",
             "|---|---|---:|---:|---:|---:|"]
     for row in results["rows"]:
         for name, subject in row["subjects"].items():
-            out.append(f"| {_title(row)} | {name} | " + " | ".join(_cells(subject)) + " |")
-    notes = [(row, note) for row in results["rows"] for note in row["notes"]]
+            out.append(f"| {title(row)} | {name} | " + " | ".join(_cells(subject)) + " |")
+    notes = [(row, note) for row in results["rows"]
+             for note in [*row["notes"], *filter(None, [_else(row, usual)]),
+                          *([] if row["run"]["how"] == how else [row["run"]["how"].rstrip(".")])]]
     out += [""] + [f"* {_title(row)}: {note}." for row, note in notes]
     return "\n".join(out)
 
@@ -84,12 +120,13 @@ def chart(file, results):
         panels.append((f"{row['title']}: requests per second", bars))
     if panels:
         file.parent.mkdir(parents=True, exist_ok=True)
-        subtitle = f"one worker on one core, load on the other; median, line from lowest to highest; {results['date']}"
+        subtitle = f"one worker on one core, load on the other; median, line from lowest to highest; {_usual(results)[1]}"
         svg.bars(file, "The wall and what it is compared with", subtitle, panels)
 
 
 def write_page(results):
-    """Puts the tables between the markers."""
+    """Puts the tables between the markers: what this run measured, and what it did not as it was."""
+    results = save(KEPT, results)
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
     PAGE.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{rest.split(END)[1]}")
@@ -97,15 +134,22 @@ def write_page(results):
 
 
 def merge(older, newer):
-    """Rows measured again replace those of earlier parts of the run."""
-    rows = {row["key"]: row for row in older.get("rows", [])}
+    """Rows measured again replace those of earlier runs."""
+    rows = {row["key"]: row for row in older["rows"] if "run" in row}
     rows.update((row["key"], row) for row in newer["rows"])
     return {**newer, "rows": [rows[key] for key in newer["order"] if key in rows]}
 
 
 def save(file, results):
-    older = json.loads(file.read_text()) if file.exists() else {}
-    if older.get("commit") == results["commit"]:
-        results = merge(older, results)
-    file.write_text(json.dumps(results, indent=1) + "\n")
+    """Merges into the file, and returns what is in it then."""
+    if file.exists():
+        results = merge(json.loads(file.read_text()), results)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(_json(results) + "\n")
     return results
+
+
+def _json(results):
+    """A line for each row's subject, so that changes can be read."""
+    text = json.dumps(results, indent=1, ensure_ascii=False)
+    return re.sub(r"\[([^\[\]{}\"]*)\]", lambda found: "[" + ", ".join(found[1].split()).replace(",,", ",") + "]", text)
