@@ -92,11 +92,11 @@ class Bench:
             self._walls[workers] = self.wall_alone(workers=workers)
         return self._walls[workers]
 
-    def wall_alone(self, workers=1, facilitator=None, extra_rules=0):
+    def wall_alone(self, workers=1, facilitator=None, extra_rules=0, under=()):
         """A wall of one's own."""
         facilitator = facilitator or self.sandbox.port
         return self.start(servers.Wall, self.core(workers), self.folder, self.origin.port, facilitator, workers,
-                          self.work_stealing(workers), self.events.port, extra_rules)
+                          self.work_stealing(workers), self.events.port, extra_rules, under=under)
 
     def has(self, name):
         """Whether a peer is installed; says so loudly when it is not."""

@@ -190,10 +190,10 @@ def seller(core, folder, upstream, facilitator):
 
 
 class Wall(Server):
-    """The wall with prices for everything under /paid, and `extra_rules` more."""
+    """The wall with prices for everything under /paid, and `extra_rules` more; started by `under`, if given."""
 
     def __init__(self, core, folder, origin, facilitator, workers=1, work_stealing=True, events=None,
-                 extra_rules=0, name="wall"):
+                 extra_rules=0, name="wall", under=()):
         port, self.admin = free_port(), free_port()
         home = pathlib.Path(folder) / f"{name}-{port}"
         home.mkdir()
@@ -202,7 +202,8 @@ class Wall(Server):
                                   extra_rules))
         # No line for each request, as with nginx and haproxy.
         quiet = {**os.environ, "RUST_LOG": "warn"}
-        super().__init__(name, [Built.file("farewall"), "run", "--config", conf], core, folder, port, env=quiet)
+        argv = [*under, Built.file("farewall"), "run", "--config", conf]
+        super().__init__(name, argv, core, folder, port, env=quiet)
         self.ready_after_s = self.await_ready()
 
     def await_ready(self, seconds=30):
