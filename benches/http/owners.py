@@ -66,7 +66,7 @@ def owner(symbol, place, program):
         crate, module = named[0]
         if crate == "farewall":
             return f"wall: {module}"
-        return "pingora" if crate.startswith("pingora") else CRATES.get(crate, crate)
+        return "pingora" if crate.startswith("pingora") else CRATES.get(crate, "other packages")
     if crates or "<" in symbol:
         return "Rust's library"
     file = _c_files(program).get(symbol, "")

@@ -54,7 +54,7 @@ def criterion(bench, name):
                    preexec_fn=pinned(bench.measured_core))
     found = {}
     for file in (TARGET / "criterion").glob("**/new/estimates.json"):
-        key = str(file.parent.parent.relative_to(TARGET / "criterion"))
+        key = json.loads((file.parent / "benchmark.json").read_text())["full_id"]
         found[key] = json.loads(file.read_text())["median"]["point_estimate"]
     return found
 

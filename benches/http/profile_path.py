@@ -102,7 +102,7 @@ def with_perf(shared, path, seconds, top, folder):
     run = load(at, path, seconds)
     data = folder / "perf.data"
     before = at.wall.cpu_s()
-    recorder = subprocess.Popen(["perf", "record", "-q", "-F", "1999", "-e", "cpu-clock", "-g", "-o", data, "-p",
+    recorder = subprocess.Popen(["perf", "record", "-q", "-F", "997", "-e", "cpu-clock", "-g", "-o", data, "-p",
                                  str(at.wall.child.pid)], stderr=subprocess.DEVNULL)
     time.sleep(0.3)
     report = run()
