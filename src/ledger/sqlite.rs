@@ -1,4 +1,5 @@
 //! The embedded ledger: one SQLite file, one thread that writes, commits shared by concurrent requests.
+//! Another copies the log into the file meanwhile (`checkpoints`).
 //!
 //! Every write waits for its commit, and a commit for the disk (`synchronous = FULL`). Writes that
 //! arrive while a commit runs share the next one, so durability costs one flush for many requests.
@@ -7,6 +8,7 @@
 //! One wall a file ([`presence`]), and for as long as it is being replaced its successor beside it: each
 //! claim says in whose `hands` it is, so that neither gives back or repeats what the other works on.
 
+mod checkpoints;
 mod file;
 pub mod presence;
 mod hands;
@@ -30,6 +32,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
+use self::checkpoints::Checkpoints;
 use self::file::Place;
 use self::hands::Hands;
 use self::presence::Presence;
@@ -51,7 +54,7 @@ const LISTINGS_MAX: usize = 4;
 
 /// A ledger in one SQLite file.
 ///
-/// It starts a thread, so open it after the process has forked, if it forks. Dropping it writes what
+/// It starts threads, so open it after the process has forked, if it forks. Dropping it writes what
 /// still waits.
 #[derive(Debug)]
 pub struct SqliteLedger {
@@ -106,6 +109,7 @@ impl SqliteLedger {
         let connection = file::open_for_writing(path, &place, joins)?;
         let commits = Arc::new(AtomicU64::new(0));
         let hands = Hands::of(&connection, (path, &place), presence.clone())?;
+        let checkpoints = Checkpoints::start(path, &place)?;
         let leftovers = Arc::<Leftovers>::default();
         let shared = (Arc::clone(&commits), Arc::clone(&leftovers));
         let writer = Writer::new(connection, place.clone(), shared, hands);
@@ -114,7 +118,7 @@ impl SqliteLedger {
             .name("ledger-writer".to_owned())
             .spawn(move || {
                 after_requests();
-                writer.run(&waiting);
+                writer.run(&waiting, checkpoints);
             })
             .map_err(|cause| place.failed(cause))?;
         Ok(Self {

@@ -23,6 +23,12 @@ const TURN_LOOK: Duration = Duration::from_micros(500);
 const CACHE_KIB_MAX: i64 = 32 << 10;
 /// The log is cut back to this size after a burst.
 const LOG_BYTES_MAX: i64 = 64 << 20;
+/// Pages of 4 KiB in a log of that size, from which on it is copied to its end so that it begins anew.
+pub(super) const LOG_PAGES_MAX: i64 = LOG_BYTES_MAX >> 12;
+/// Pages of the log at which whoever writes copies it, because nobody else has: 256 MiB.
+const LOG_PAGES_OVERFLOW: i64 = LOG_PAGES_MAX << 2;
+/// How long writers may be held up for a copy to begin, or readers be waited for in it.
+const COPY_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Where the ledger is, for messages.
 #[derive(Clone, Debug)]
@@ -125,10 +131,27 @@ pub(super) fn open_for_writing(
         // FULL flushes the log at every commit; NORMAL would lose acknowledged writes in a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB_MAX)?;
+        connection.pragma_update_and_check(
+            None,
+            "wal_autocheckpoint",
+            LOG_PAGES_OVERFLOW,
+            |_| Ok(()),
+        )?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)
     };
     tune().map_err(|cause| place.failed(cause))?;
     schema::migrate(&mut connection, place)?;
+    Ok(connection)
+}
+
+/// A connection that copies the log into the file, as hard as the one that writes.
+pub(super) fn open_for_checkpoints(path: &Path, place: &Place) -> Result<Connection, LedgerError> {
+    let connection = connect(path, place, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let tune = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.busy_timeout(COPY_TIMEOUT)
+    };
+    tune().map_err(|cause| place.failed(cause))?;
     Ok(connection)
 }
 

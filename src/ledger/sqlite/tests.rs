@@ -1,5 +1,6 @@
 //! What the ledger promises: one holder a payment, durable answers, legal moves, exact sums.
 
+mod checkpoints;
 mod hands;
 mod invariants;
 mod notes;

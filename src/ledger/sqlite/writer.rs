@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::oneshot::Sender;
 
+use super::checkpoints::Checkpoints;
 use super::file::{FileFault, Place};
 use super::hands::Hands;
 use super::{rows, upkeep};
@@ -160,7 +161,7 @@ impl Writer {
     }
 
     /// Writes until every sender is gone and nothing waits.
-    pub(super) fn run(mut self, waiting: &Receiver<Op>) {
+    pub(super) fn run(mut self, waiting: &Receiver<Op>, mut checkpoints: Checkpoints) {
         loop {
             let mut ops = Vec::new();
             match self.next(waiting) {
@@ -171,6 +172,7 @@ impl Writer {
                 self.gather(&mut ops, waiting);
             }
             self.shared_by = self.write_together(ops, waiting);
+            checkpoints.look(self.connection.total_changes());
             if self.hands.has_company() {
                 sleep(COURTESY);
             }
