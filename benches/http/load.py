@@ -23,8 +23,10 @@ def wrk(port, path, seconds, core, threads=1, connections=32, status=200):
         return match and match[1]
 
     def micros(share):
-        number, unit = re.search(rf"^\s+{share}%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE).groups()
-        return float(number) * UNITS[unit]
+        match = re.search(rf"^\s+{share}%\s+([\d.]+)(us|ms|s|m)\s*$", text, re.MULTILINE)
+        if match is None:
+            raise Failed(f"{url}: wrk gives no {share}th percentile:\n{text}")
+        return float(match[1]) * UNITS[match[2]]
 
     requests = int(found(r"(\d+) requests in"))
     other = int(found(r"Non-2xx or 3xx responses: (\d+)") or 0)
