@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the wall against what it is compared with, and prints the table of docs/performance.md.
 #
-#   benches/http/run.sh             everything, about 15 minutes after the build; --help names the parts
+#   benches/http/run.sh             everything, about 25 minutes after the build; --help names the parts
 #   benches/http/run.sh --quick     does it all work? Figures of such a run mean nothing.
 #
 # Needs two cores that nobody else uses, cargo, python3 (3.11), and the Debian packages wrk, nginx-light,
