@@ -76,7 +76,7 @@ impl Drop for Checkpoints {
 fn run(connection: &Connection, place: &Place, woken: &Receiver<()>) {
     while woken.recv().is_ok() {
         if let Err(cause) = copy(connection) {
-            // The writer does it at `LOG_PAGES_MAX`, and its commit fails if that fails.
+            // What is in the log is safe there; it is tried again, and past `LOG_PAGES_MAX` by the writer too.
             tracing::warn!(ledger = %place, %cause, "the log could not be copied into the ledger");
         }
     }
