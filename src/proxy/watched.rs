@@ -322,6 +322,20 @@ impl Watched {
         self.set_timer(LINGER);
     }
 
+    /// Does this to the connection once nothing is held; for as long as the client takes something.
+    fn poll_behind_held<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        then: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let tried = match self.outgoing.poll_empty(&mut self.inner, cx) {
+            Poll::Ready(Ok(())) => then(Pin::new(&mut self.inner), cx),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        self.stall.watch(cx, tried)
+    }
+
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.held.clear();
         loop {
@@ -376,23 +390,13 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_flush(cx),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        this.stall.watch(cx, tried)
+        self.get_mut()
+            .poll_behind_held(cx, |out, cx| out.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_shutdown(cx),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        this.stall.watch(cx, tried)
+        self.get_mut()
+            .poll_behind_held(cx, |out, cx| out.poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -400,13 +404,8 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let tried = match this.outgoing.poll_empty(&mut this.inner, cx) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.inner).poll_write_vectored(cx, bufs),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        this.stall.watch(cx, tried)
+        self.get_mut()
+            .poll_behind_held(cx, |out, cx| out.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
