@@ -24,7 +24,7 @@ use crate::route::price::{EvmTerms, Offer};
 use crate::x402::Version;
 use crate::x402::eip712::{Signature, SignatureError};
 use crate::x402::eip3009;
-use crate::x402::header::HeaderError;
+use crate::x402::header::{self, HeaderError};
 use crate::x402::payload::PayloadError;
 use crate::x402::permit2;
 use crate::x402::reason::{Reason, ReasonCode};
@@ -55,6 +55,9 @@ impl std::fmt::Debug for ProofHeaders<'_> {
 }
 
 impl ProofHeaders<'_> {
+    /// The headers that payments come in. Whoever answers a request without reading them looks for all of these.
+    pub const NAMES: [&'static str; 2] = [header::PAYMENT_SIGNATURE, header::X_PAYMENT];
+
     /// Whether no payment was sent.
     #[must_use]
     pub fn is_empty(&self) -> bool {

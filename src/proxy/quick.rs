@@ -39,10 +39,8 @@ const PASSED_BY: u8 = 31;
 /// The methods of plain requests. `OPTIONS` may be a preflight.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
-/// Headers with which a request is not plain: the long way reads them, or pingora does.
-const NOT_PLAIN: [&str; 9] = [
-    "payment-signature",
-    "x-payment",
+/// Headers with which a request is not plain, beside those of payments: the long way reads them, or pingora does.
+const NOT_PLAIN: [&str; 7] = [
     "origin",
     "transfer-encoding",
     "expect",
@@ -81,7 +79,7 @@ fn read(head: &[u8]) -> Option<Plain<'_>> {
                 content_length.replace(header.value)
             }
             name if name.eq_ignore_ascii_case("connection") => connection.replace(header.value),
-            name if NOT_PLAIN.iter().any(|odd| odd.eq_ignore_ascii_case(name)) => return None,
+            name if is_odd(name) => return None,
             _ => None,
         };
         if once.is_some() {
@@ -98,6 +96,12 @@ fn read(head: &[u8]) -> Option<Plain<'_>> {
         host: host?,
         content_length: content_length.map(|_| 0),
     })
+}
+
+/// Whether a request with a header of this name goes the long way.
+fn is_odd(name: &str) -> bool {
+    let mut odd = ProofHeaders::NAMES.iter().chain(&NOT_PLAIN);
+    odd.any(|odd| odd.eq_ignore_ascii_case(name))
 }
 
 /// Whether pingora takes this byte of a target as it is; others it refuses or escapes.

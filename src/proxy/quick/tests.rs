@@ -98,7 +98,7 @@ async fn pingoras(bytes: &[u8]) -> Option<(usize, String, Vec<u8>, Vec<Vec<u8>>,
     let head_bytes = session.to_h1_raw().len();
     let request = session.req_header();
     assert_eq!(request.version, http::Version::HTTP_11);
-    for name in NOT_PLAIN {
+    for name in ProofHeaders::NAMES.into_iter().chain(NOT_PLAIN) {
         assert!(!request.headers.contains_key(name), "{name}");
     }
     let hosts = request.headers.get_all("host").iter();
